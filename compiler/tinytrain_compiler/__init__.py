@@ -1,0 +1,20 @@
+"""TinyTrain: compile pretrained ONNX networks into C for microcontrollers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Artifacts", "__version__", "compile_model"]
+
+if TYPE_CHECKING:
+    from .compile import Artifacts, compile_model
+
+
+def __getattr__(name: str) -> Any:
+    """Import the pipeline on first use, so that ``tinytrain --help`` does not wait for numpy and onnx."""
+    if name in ("Artifacts", "compile_model"):
+        from . import compile as pipeline
+
+        return getattr(pipeline, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,379 @@
+"""Boards as data: one TOML file each, read into frozen records.
+
+Adding a board is adding a file. What differs between cores is asked by attribute (``dsp``, ``fpu``, ``mve``); the
+compiler flags follow from core and attributes in one place, :attr:`Board.cpu_flags`. Addresses are absolute, sizes
+are bytes, clocks are hertz.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+from .resources import BOARDS
+
+FPUS = ("none", "sp", "dp")
+UART_KINDS = ("cmsdk", "nrf-uarte", "pl011", "stm32-usart-v2")
+REGISTER_OPS = ("write", "set", "clear", "wait")
+
+
+@dataclass(frozen=True)
+class Core:
+    """What a core of this name can have; a board says what it has."""
+
+    fpus: Mapping[str, str]  # fpu attribute -> -mfpu value; "" where -mcpu already says it
+    v6m: bool = False  # faults on unaligned access, no fault status registers
+    vtor: bool = True
+    dsp: bool = False
+    mve: bool = False
+
+
+_NO_FPU = {"none": ""}
+CORES: Mapping[str, Core] = {
+    "cortex-m0": Core(_NO_FPU, v6m=True, vtor=False),
+    "cortex-m0plus": Core(_NO_FPU, v6m=True),
+    "cortex-m3": Core(_NO_FPU),
+    "cortex-m4": Core({"none": "", "sp": "fpv4-sp-d16"}, dsp=True),
+    "cortex-m7": Core({"none": "", "sp": "fpv5-sp-d16", "dp": "fpv5-d16"}, dsp=True),
+    "cortex-m33": Core({"none": "", "sp": "fpv5-sp-d16"}, dsp=True),
+    "cortex-m55": Core({"none": "", "dp": ""}, dsp=True, mve=True),
+}
+# Attributes that a core has unless its -mcpu is told otherwise: (core, attribute) -> suffix that removes it.
+_REMOVED = {
+    ("cortex-m33", "dsp"): "+nodsp",
+    ("cortex-m33", "fpu"): "+nofp",
+    ("cortex-m55", "mve"): "+nomve",
+    ("cortex-m55", "fpu"): "+nofp",
+}
+
+
+@dataclass(frozen=True)
+class MemoryRegion:
+    """One memory as the data sheet names it: [origin, origin + size)."""
+
+    name: str
+    origin: int
+    bytes: int
+    fast: bool = False  # reached without wait states (tightly coupled, or the core's own SRAM)
+
+    @property
+    def end(self) -> int:
+        """First address behind it."""
+        return self.origin + self.bytes
+
+
+@dataclass(frozen=True)
+class Bank:
+    """RAM regions at adjacent addresses: one buffer may cross from one into the next."""
+
+    name: str
+    origin: int
+    bytes: int
+    regions: tuple[MemoryRegion, ...]
+
+    @property
+    def fast(self) -> bool:
+        """True where it begins with fast memory."""
+        return self.regions[0].fast
+
+
+@dataclass(frozen=True)
+class RegisterStep:
+    """One 32-bit register access of a peripheral's set-up. ``wait`` spins until all bits of value are 1."""
+
+    at: int
+    op: str  # one of REGISTER_OPS
+    value: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Uart:
+    """The port that the bring-up firmware prints on; clock_hz is the clock that reaches it after start-up."""
+
+    kind: str
+    base: int
+    clock_hz: int
+    baud: int
+    setup: tuple[RegisterStep, ...]
+
+
+@dataclass(frozen=True)
+class BootStage:
+    """Code in front of the vector table that the part's boot ROM demands; ``bytes`` includes its CRC."""
+
+    bytes: int
+    words: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board: core, memories, and what the generated firmware needs to start and print on it."""
+
+    name: str
+    description: str
+    core: str
+    dsp: bool
+    fpu: str
+    mve: bool
+    clock_hz: int  # the part's rated clock, not the one the bring-up firmware runs at
+    stack_bytes: int
+    flash: MemoryRegion
+    ram: tuple[MemoryRegion, ...]
+    uart: Uart
+    boot_stage: BootStage | None
+    emulated_by: str | None  # name of the board with the same core that QEMU has
+    qemu_machine: str | None  # QEMU's name of this very board
+
+    @property
+    def flash_bytes(self) -> int:
+        """Size of the flash in bytes."""
+        return self.flash.bytes
+
+    @property
+    def ram_bytes(self) -> int:
+        """Size of all RAM in bytes."""
+        return sum(region.bytes for region in self.ram)
+
+    @property
+    def core_info(self) -> Core:
+        """What its core can do."""
+        return CORES[self.core]
+
+    @cached_property
+    def banks(self) -> tuple[Bank, ...]:
+        """RAM as buffers see it: adjacent regions merged, fast banks first, then by address."""
+        groups: list[list[MemoryRegion]] = []
+        for region in sorted(self.ram, key=lambda r: r.origin):
+            if groups and groups[-1][-1].end == region.origin:
+                groups[-1].append(region)
+            else:
+                groups.append([region])
+        banks = [Bank("_".join(r.name for r in g), g[0].origin, sum(r.bytes for r in g), tuple(g)) for g in groups]
+        return tuple(sorted(banks, key=lambda bank: (not bank.fast, bank.origin)))
+
+    def bank(self, name: str) -> Bank:
+        """The bank of that name; an unknown name is a UsageError."""
+        for bank in self.banks:
+            if bank.name == name:
+                return bank
+        known = ", ".join(b.name for b in self.banks)
+        raise UsageError(f"board '{self.name}' has no memory bank '{name}'; it has {known}")
+
+    @property
+    def cpu_flags(self) -> tuple[str, ...]:
+        """Flags for GCC and Clang that select exactly this core."""
+        removed = "".join(
+            suffix
+            for (core, attribute), suffix in _REMOVED.items()
+            if core == self.core and getattr(self, attribute) in (False, "none")
+        )
+        mfpu = self.core_info.fpus[self.fpu]
+        return (
+            f"-mcpu={self.core}{removed}",
+            *([f"-mfpu={mfpu}"] if mfpu else []),
+            f"-mfloat-abi={'soft' if self.fpu == 'none' else 'hard'}",
+            "-mthumb",
+        )
+
+
+def list_boards() -> tuple[str, ...]:
+    """Names of the boards that come with the compiler, sorted."""
+    return tuple(sorted(path.stem for path in BOARDS.glob("*.toml")))
+
+
+def load_board(name_or_path: str | os.PathLike[str]) -> Board:
+    """Read a board by its name, or from a TOML file of the user's own (anything with a slash or ending in .toml).
+
+    Raises UsageError naming the file and the key where the file is not a board, or the near names where the
+    name is unknown.
+    """
+    text = os.fspath(name_or_path)
+    if text.endswith(".toml") or "/" in text or os.sep in text:
+        return _read(Path(text))
+    names = list_boards()
+    if text not in names:
+        near = difflib.get_close_matches(text.lower().replace("-", "_"), names, n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        known = f"Boards: {', '.join(names)}; a path to a TOML file works too."
+        raise UsageError(f"unknown board '{text}'.{hint} {known}")
+    return _read(BOARDS / f"{text}.toml")
+
+
+def _read(path: Path) -> Board:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the board file {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"the board file {path} is not valid TOML: {error}") from error
+    return _board(_Table(path, "", data))
+
+
+class _Table:
+    """A TOML table whose every complaint names the file and the key; keys nobody asked for are typing errors."""
+
+    def __init__(self, path: Path, prefix: str, data: object) -> None:
+        if not isinstance(data, dict):
+            raise UsageError(f"{path}: '{prefix.rstrip('.')}' must be a table")
+        self._path, self._prefix, self._data = path, prefix, data
+        self._asked: set[str] = set()
+
+    def fail(self, key: str, problem: str) -> UsageError:
+        return UsageError(f"{self._path}: '{self._prefix}{key}' {problem}")
+
+    def has(self, key: str) -> bool:
+        return key in self._data
+
+    def get(self, key: str, kind: type, default: Any = None) -> Any:
+        self._asked.add(key)
+        value = self._data.get(key, default)
+        if value is None:
+            raise self.fail(key, "is missing")
+        if type(value) is not kind:
+            words = {int: "a whole number", str: "a string", bool: "true or false", list: "an array", dict: "a table"}
+            raise self.fail(key, f"must be {words[kind]}, not {value!r}")
+        return value
+
+    def number(self, key: str, default: int | None = None, low: int = 0, high: int = 0xFFFFFFFF) -> int:
+        value: int = self.get(key, int, default)
+        if not low <= value <= high:
+            raise self.fail(key, f"must lie between {low} and {high:#x}, not {value}")
+        return value
+
+    def choice(self, key: str, choices: Sequence[str]) -> str:
+        value: str = self.get(key, str)
+        if value not in choices:
+            raise self.fail(key, f"must be one of {', '.join(choices)}, not '{value}'")
+        return value
+
+    def identifier(self, key: str) -> str:
+        value: str = self.get(key, str)
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            raise self.fail(key, f"must be letters, digits and underscores, not '{value}'")
+        return value
+
+    def table(self, key: str) -> _Table:
+        return _Table(self._path, f"{self._prefix}{key}.", self.get(key, dict))
+
+    def tables(self, key: str, default: list[object] | None = None) -> list[_Table]:
+        rows = self.get(key, list, default)
+        return [_Table(self._path, f"{self._prefix}{key}[{i}].", row) for i, row in enumerate(rows)]
+
+    def done(self) -> None:
+        for key in self._data:
+            if key not in self._asked:
+                near = difflib.get_close_matches(key, self._asked, n=1)
+                raise self.fail(key, "is not a key of a board file" + (f"; did you mean '{near[0]}'?" if near else ""))
+
+
+def _regions(top: _Table, key: str) -> tuple[MemoryRegion, ...]:
+    regions = []
+    for row in top.tables(key):
+        region = MemoryRegion(
+            name=row.identifier("name"),
+            origin=row.number("origin"),
+            bytes=row.number("bytes", low=1),
+            fast=row.get("fast", bool, False),
+        )
+        if region.end > 1 << 32:
+            raise row.fail("bytes", "runs past the 4 GB address space")
+        row.done()
+        regions.append(region)
+    if not regions:
+        raise top.fail(key, "needs at least one region")
+    return tuple(regions)
+
+
+def _flash(top: _Table) -> MemoryRegion:
+    regions = sorted(_regions(top, "flash"), key=lambda r: r.origin)
+    for left, right in itertools.pairwise(regions):
+        if left.end != right.origin:
+            raise top.fail("flash", f"must be one piece: {left.name} and {right.name} are not adjacent")
+    return MemoryRegion("FLASH", regions[0].origin, sum(r.bytes for r in regions))
+
+
+def _uart(table: _Table) -> Uart:
+    steps = []
+    for row in table.tables("setup", []):
+        ops = [op for op in REGISTER_OPS if row.has(op)]
+        if len(ops) != 1:
+            raise row.fail("", f"needs exactly one of {', '.join(REGISTER_OPS)}")
+        steps.append(RegisterStep(row.number("at"), ops[0], row.number(ops[0]), row.get("why", str)))
+        row.done()
+    uart = Uart(
+        kind=table.choice("kind", UART_KINDS),
+        base=table.number("base"),
+        clock_hz=table.number("clock_hz", low=1),
+        baud=table.number("baud", 115_200, low=1),
+        setup=tuple(steps),
+    )
+    table.done()
+    return uart
+
+
+def _boot_stage(table: _Table) -> BootStage:
+    size = table.number("bytes", low=8)
+    words = table.get("words", list)
+    if not all(type(word) is int and 0 <= word <= 0xFFFFFFFF for word in words):
+        raise table.fail("words", "must be 32-bit numbers")
+    if size % 4 or 4 * len(words) > size - 4:
+        raise table.fail("bytes", f"must be a multiple of 4 that holds {len(words)} words and a CRC")
+    table.done()
+    return BootStage(size, tuple(words))
+
+
+def _board(top: _Table) -> Board:
+    core = top.choice("core", sorted(CORES))
+    emulation = top.table("emulation") if top.has("emulation") else None
+    board = Board(
+        name=top.identifier("name"),
+        description=top.get("description", str),
+        core=core,
+        dsp=top.get("dsp", bool),
+        fpu=top.choice("fpu", tuple(CORES[core].fpus)),
+        mve=top.get("mve", bool),
+        clock_hz=top.number("clock_hz", low=1),
+        stack_bytes=top.number("stack_bytes", 4096, low=256),
+        flash=_flash(top),
+        ram=_regions(top, "ram"),
+        uart=_uart(top.table("uart")),
+        boot_stage=_boot_stage(top.table("boot_stage")) if top.has("boot_stage") else None,
+        emulated_by=emulation.get("board", str) if emulation and emulation.has("board") else None,
+        qemu_machine=emulation.get("qemu_machine", str) if emulation and emulation.has("qemu_machine") else None,
+    )
+    if emulation:
+        emulation.done()
+        if (board.emulated_by is None) == (board.qemu_machine is None):
+            raise top.fail("emulation", "needs exactly one of board, qemu_machine")
+    top.done()
+    _check(top, board)
+    return board
+
+
+def _check(top: _Table, board: Board) -> None:
+    """Reject what a TOML reader cannot see: impossible cores, memories that overlap, names used twice."""
+    for attribute in ("dsp", "mve"):
+        if getattr(board, attribute) and not getattr(board.core_info, attribute):
+            raise top.fail(attribute, f"cannot be true: a {board.core} has none")
+    if board.stack_bytes % 8:
+        raise top.fail("stack_bytes", "must be a multiple of 8, the stack's alignment")
+    if board.stack_bytes >= board.banks[0].bytes:
+        raise top.fail("stack_bytes", f"does not fit {board.banks[0].name} of {board.banks[0].bytes} bytes")
+    regions = sorted((board.flash, *board.ram), key=lambda r: r.origin)
+    for left, right in itertools.pairwise(regions):
+        if left.end > right.origin:
+            raise top.fail("ram", f"{left.name} and {right.name} overlap at {right.origin:#010x}")
+    names = [region.name for region in regions]
+    for name in names:
+        if names.count(name) > 1:
+            raise top.fail("ram", f"the name {name} is used twice")

@@ -1,0 +1,266 @@
+"""The commands. Progress and errors go to stderr; with --json, stdout is one JSON document and nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import __version__
+from .errors import EXIT_INTERNAL, TinyTrainError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+# Heavy modules (numpy, onnx, rich) are imported inside the commands: --help must answer at once.
+
+
+class Numbers(click.ParamType):
+    """One number, or one per channel: 127.5 or 123.7,116.3,103.5."""
+
+    name = "number[,number...]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a number or a comma-separated list of numbers", param, ctx)
+
+
+_mean = click.option("--mean", type=Numbers(), default="127.5", show_default=True, help="Subtracted from a raw pixel.")
+_std = click.option("--std", type=Numbers(), default="127.5", show_default=True, help="Then divided by this.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+_directory = click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+_count = click.option("--inputs", "count", type=click.IntRange(1), help="How many test inputs to run.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tinytrain")
+def tinytrain() -> None:
+    """Compile pretrained ONNX networks into C that runs, and learns, on microcontrollers."""
+
+
+@tinytrain.command("compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--board", required=True, help="Board name (see `tinytrain boards`) or a board TOML file.")
+@click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE.npz|DIR",
+              help="Pictures or arrays the int8 ranges come from. Without it: generated noise, accuracy unverified.")
+@_mean
+@_std
+@click.option("--name", metavar="PREFIX", help="Prefix of all symbols and files (default: the model file's name).")
+@click.option("--classes", type=click.IntRange(1), default=10, show_default=True, help="Room for few-shot classes.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write (default: the prefix).")
+@_json
+def compile_command(
+    model: Path, board: str, calibration: Path | None, mean: tuple[float, ...], std: tuple[float, ...],
+    name: str | None, classes: int, output: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Compile MODEL (ONNX, float or QDQ) into int8 C for a board."""
+    from rich.console import Console
+
+    from .compile import compile_model, default_name
+    from .report import print_report
+
+    with _stages() as progress:
+        artifacts = compile_model(
+            model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
+            name=name, classes=classes, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        _print_json(artifacts.report)
+        return
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    print_report(artifacts.report, console)
+    console.print(f"wrote {artifacts.directory}", highlight=False, soft_wrap=True)
+
+
+@tinytrain.command()
+@_directory
+@_count
+@click.option("--data", type=click.Path(path_type=Path, exists=True), metavar="FILE.npz|DIR", help="Also run all of this data.")
+@click.option("--float", "float_model", type=click.Path(path_type=Path, exists=True), metavar="MODEL.onnx",
+              help="With --data: compare top-1 with this float model.")
+@_mean
+@_std
+@_json
+def verify(
+    directory: Path, count: int | None, data: Path | None, float_model: Path | None,
+    mean: tuple[float, ...], std: tuple[float, ...], as_json: bool,
+) -> None:  # fmt: skip
+    """Compare the generated C in DIR with the NumPy reference, byte for byte, and with onnxruntime."""
+    from .compiled import load_compiled
+    from .verify import verify as run_verify
+    from .verify import verify_on_data
+
+    model = load_compiled(directory)
+    with _bar("verifying on this machine") as progress:
+        found = run_verify(model, count, progress)
+    if data is not None:
+        with _bar(f"running {data.name}") as progress:
+            found["data"] = verify_on_data(model, data, float_model, mean, std, progress)
+    mismatched = found["host"]["mismatched_bytes"]
+    if as_json:
+        _print_json(found)
+    else:
+        ort = found["onnxruntime"]
+        click.echo(f"host C against the NumPy reference: {found['host']['inputs']} inputs, {mismatched} bytes differ")
+        click.echo(f"operators against onnxruntime, same inputs: {ort['within_one_step']:.4%} of {ort['elements']:,} values "
+                   f"within one step, {ort['identical']:.4%} identical")
+        click.echo(f"whole network against onnxruntime: {ort['end_to_end_within_one_step']:.2%} of outputs within one step "
+                   f"(onnxruntime optimised against itself unoptimised: {ort['onnxruntime_against_itself']:.2%}), "
+                   f"top-1 agreement {ort['top1_agreement']:.1%}")
+        for key, value in found.get("data", {}).items():
+            click.echo(f"{key.replace('_', ' ')}: {value if isinstance(value, int) else f'{value:.1%}'}")
+    _fail_if(mismatched, f"{mismatched} bytes differ: the generated C is wrong here; please report it with the model")
+
+
+@tinytrain.command()
+@_directory
+@_count
+@click.option("--core-of", metavar="BOARD", help="Run the same sources on the core of another board.")
+@click.option("--profile", is_flag=True, help="Also count instructions per function.")
+@_json
+def emulate(directory: Path, count: int | None, core_of: str | None, profile: bool, as_json: bool) -> None:
+    """Build the firmware in DIR, run it on an emulated core, compare every byte with the reference."""
+    from .boards import load_board
+    from .compiled import load_compiled
+    from .emulate import emulate as run_emulate
+
+    model = load_compiled(directory)
+    with _stages() as progress:
+        progress("building the firmware and running it on QEMU")
+        found = run_emulate(model, count, load_board(core_of) if core_of else None, profile)
+    if as_json:
+        _print_json(found)
+    else:
+        click.echo(f"{found['core']} on {found['runner']}: {found['inputs']} inputs, {found['mismatched_bytes']} bytes differ")
+        click.echo(f"{found['instructions_per_inference']:,} instructions per inference")
+        click.echo(f"{found['board']} image: {found['flash_bytes']:,} bytes of flash, {found['sram_bytes']:,} of SRAM")
+        for symbol, instructions in found.get("profile", {}).items():
+            click.echo(f"{instructions:12,}  {symbol}")
+    _fail_if(found["mismatched_bytes"], "the emulated core and the reference disagree: please report it with the model")
+
+
+@tinytrain.command()
+@_json
+def boards(as_json: bool) -> None:
+    """List the boards."""
+    from .boards import list_boards, load_board
+
+    rows = [load_board(name) for name in list_boards()]
+    if as_json:
+        _print_json([
+            {"name": b.name, "description": b.description, "core": b.core, "dsp": b.dsp, "fpu": b.fpu, "mve": b.mve,
+             "flash_bytes": b.flash_bytes, "ram_bytes": b.ram_bytes, "emulated_by": b.emulated_by or b.name} for b in rows
+        ])  # fmt: skip
+        return
+    for b in rows:
+        features = ", ".join(f for f, on in (("DSP", b.dsp), (f"FPU {b.fpu}", b.fpu != "none"), ("MVE", b.mve)) if on) or "no DSP, no FPU"
+        click.echo(f"{b.name:14} {b.core:15} {b.flash_bytes // 1024:6,} KB flash {b.ram_bytes // 1024:7,} KB RAM  {features:15} {b.description}")
+
+
+@tinytrain.command()
+@_json
+def ops(as_json: bool) -> None:
+    """List the ONNX operators that compile, and their limits."""
+    from .frontends.onnx_support import support_table
+
+    rows = support_table()
+    if as_json:
+        _print_json([{"op": op, "support": text} for op, text in rows])
+        return
+    for op, text in rows:
+        click.echo(f"{op:22} {' '.join(text.split())}")
+
+
+# -- shared --------------------------------------------------------------------------------------
+
+
+class _stages:  # noqa: N801  (used as a function)
+    """Names of stages on stderr: a live spinner on a terminal, one line each elsewhere."""
+
+    def __enter__(self) -> Callable[[str], None]:
+        self._status: Any = None
+        if not sys.stderr.isatty():
+            return lambda stage: click.echo(f"{stage} ...", err=True)
+        from rich.console import Console
+
+        self._status = Console(stderr=True).status("starting")
+        self._status.start()
+        return lambda stage: self._status.update(stage)  # type: ignore[no-any-return]
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+
+class _bar:  # noqa: N801  (used as a function)
+    """A progress bar on stderr, on terminals only."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        if not sys.stderr.isatty():
+            click.echo(f"{self._title} ...", err=True)
+            return lambda done, total: None
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._progress = bar = Progress(console=Console(stderr=True), transient=True)
+        task = bar.add_task(self._title)
+        bar.start()
+        return lambda done, total: bar.update(task, completed=done, total=total)
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def _fail_if(condition: object, message: str) -> None:
+    if condition:
+        raise TinyTrainError(message)
+
+
+def _run(command: click.Command) -> None:
+    """Run a command; our errors become one message and their exit code, other exceptions a bug report."""
+    try:
+        command.main(standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except TinyTrainError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        click.echo(f"internal error: {error}; this is a bug of ours, please report it with the lines above", err=True)
+        sys.exit(EXIT_INTERNAL)
+
+
+def main() -> None:
+    """`tinytrain`."""
+    _run(tinytrain)
+
+
+def compile_main() -> None:
+    """`tinytrain-compile`: the same as `tinytrain compile`."""
+    _run(compile_command)

@@ -1,0 +1,97 @@
+"""Which C kernel runs each node, and the C function of each.
+
+A kernel variant is a folder of templates. `portable` holds all of them; another variant holds those
+it does better, behind a preprocessor test on the core's attribute. All variants compute the same
+bytes in the same scratch memory, so one set of sources serves every core.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ..graph import Graph, Node
+from ..ops import Kernel, operator_of
+from .render import environment, render
+
+# variant -> what the preprocessor asks; tried in order, `portable` last. MVE will stand first.
+VARIANTS = {"dsp": "TT_USE_DSP"}
+FULL_UNROLL = 8  # inner loops up to this many rounds are unrolled whole
+INPUT_NAMES = {1: ("x",), 2: ("a", "b")}
+
+
+@dataclass(frozen=True)
+class KernelUse:
+    """One node that runs code."""
+
+    node: Node
+    kernel: Kernel
+    symbol: str  # C function, prefixed
+
+
+@dataclass(frozen=True)
+class KernelTable:
+    """All nodes with code, in execution order, and the functions they share."""
+
+    uses: tuple[KernelUse, ...]
+    prototypes: dict[str, str]  # symbol -> C declaration, without semicolon
+
+    def of(self, node: Node) -> KernelUse | None:
+        return next((use for use in self.uses if use.node is node), None)
+
+
+def kernel_table(graph: Graph, prefix: str) -> KernelTable:
+    """Choose kernels; nodes whose kernels are equal in every baked-in constant share one function."""
+    symbols: dict[tuple[Any, ...], str] = {}
+    taken: set[str] = set()
+    uses: list[KernelUse] = []
+    prototypes: dict[str, str] = {}
+    for node in graph.nodes:
+        kernel = operator_of(node).kernel(node, graph.tensors)
+        if kernel is None:
+            continue
+        if kernel.identity not in symbols:
+            base = symbol = f"{prefix}_{kernel.symbol}"
+            number = 2
+            while symbol in taken:  # same shape, other clip limits or shift
+                symbol, number = f"{base}_v{number}", number + 1
+            taken.add(symbol)
+            symbols[kernel.identity] = symbol
+            prototypes[symbol] = _prototype(symbol, node, kernel, bool(operator_of(node).scratch_bytes(node, graph.tensors)))
+        uses.append(KernelUse(node, kernel, symbols[kernel.identity]))
+    return KernelTable(tuple(uses), prototypes)
+
+
+def has_params(kernel: Kernel) -> bool:
+    return bool(kernel.arrays or kernel.scalars)
+
+
+def _prototype(symbol: str, node: Node, kernel: Kernel, has_scratch: bool) -> str:
+    parameters = [f"const int8_t *{name}" for name in INPUT_NAMES[len(node.inputs)]] + ["int8_t *y"]
+    if has_params(kernel):
+        parameters.append(f"const {kernel.params_type} *p")
+    if has_scratch:
+        parameters.append("void *scratch")
+    return f"void {symbol}({', '.join(parameters)})"
+
+
+def kernel_bodies(kernel: Kernel) -> list[tuple[str, str]]:
+    """(preprocessor condition, C body) per variant that has a template; the last condition is empty."""
+    bodies = []
+    for variant, condition in (*VARIANTS.items(), ("portable", "")):
+        template = f"kernels/{variant}/{kernel.template}.c.j2"
+        if variant == "portable" or template in environment().list_templates():
+            bodies.append((condition, _body(template, kernel)))
+    return bodies
+
+
+def _body(template: str, kernel: Kernel) -> str:
+    rounds = kernel.shape.get("KP", 4) // 4
+    unroll = rounds if rounds <= FULL_UNROLL else next(n for n in (4, 3, 2, 1) if rounds % n == 0)
+    context = {**kernel.shape, "UNROLL": unroll}
+    marker = "@constants@"
+    body = render(template, constants=marker, **context)
+    used = set(re.findall(r"\b[A-Z]+\b", body))
+    constants = ", ".join(f"{name} = {value}" for name, value in kernel.shape.items() if name in used)
+    return body.replace(marker, constants)

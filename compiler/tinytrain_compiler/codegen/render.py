@@ -1,0 +1,74 @@
+"""Jinja2 set up for C: strict, and with the few filters that layout needs."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..resources import TEMPLATES
+
+LINE = 110  # columns of generated tables
+
+
+@cache
+def environment() -> jinja2.Environment:
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # C, not HTML
+    )
+    env.filters["c_table"] = c_table
+    env.filters["grouped"] = lambda value: f"{value:,}"
+    return env
+
+
+def render(template: str, **context: Any) -> str:
+    return environment().get_template(template).render(**context)
+
+
+def c_table(values: NDArray[Any]) -> str:
+    """Numbers of an array, wrapped, four spaces in front of each line."""
+    lines, line = [], "   "
+    for value in values.reshape(-1).tolist():
+        text = f" {value},"
+        if len(line) + len(text) > LINE:
+            lines.append(line)
+            line = "   "
+        line += text
+    return "\n".join([*lines, line])
+
+
+class Identifiers:
+    """Unique C identifiers made from any names."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def make(self, name: str) -> str:
+        base = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "node"
+        candidate, number = base, 2
+        while candidate in self._taken:
+            candidate, number = f"{base}_{number}", number + 1
+        self._taken.add(candidate)
+        return candidate
+
+
+def c_type(array: NDArray[Any]) -> str:
+    return {"b": "int8_t", "i": "int32_t", "I": "uint32_t", "h": "int16_t"}[np.dtype(array.dtype).char]
+
+
+def c_string(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def c_comment(text: str) -> str:
+    """Text that cannot end the comment it stands in."""
+    return text.replace("*/", "* /").replace("\n", " ")

@@ -1,0 +1,260 @@
+"""The whole pipeline on one page: a model file in, a folder of C out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import keyword
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from . import __version__
+from .boards import Board, load_board
+from .codegen import emit_sources, kernel_table
+from .codegen.emit import ModelInfo
+from .codegen.project import render_project
+from .errors import UsageError
+from .frontends.canonicalize import canonicalize
+from .frontends.onnx_file import input_shape, is_quantized, load_model
+from .frontends.onnx_support import check_supported
+from .frontends.qdq import import_qdq
+from .graph import Graph
+from .memory import MemoryPlan, plan_memory
+from .quantize.calibration import Calibration, load_calibration
+from .quantize.input_bytes import pixel_map, quantize_samples
+from .quantize.quantizer import quantize, top1_agreement
+from .report import build_report, check_fit
+from .report.budget import flash_use, session_bytes, sram_use
+
+DEFAULT_MEAN = DEFAULT_STD = (127.5,)
+DEFAULT_CLASSES = 10
+CALIBRATION_SAMPLES = 256
+TEST_INPUTS = 24
+MAX_FEATURES = 16384  # the head's 64-bit sums hold this many
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """What a compile made. `directory` is None where nothing was asked to be written."""
+
+    directory: Path | None
+    name: str
+    board: Board
+    graph: Graph
+    plan: MemoryPlan
+    report: dict[str, Any]
+    files: dict[str, bytes]  # every emitted file, by path relative to the directory
+
+
+def compile_model(
+    model: str | Path,
+    board: str | Path,
+    output: str | Path | None = None,
+    *,
+    calibration: str | Path | None = None,
+    mean: Sequence[float] = DEFAULT_MEAN,
+    std: Sequence[float] = DEFAULT_STD,
+    name: str | None = None,
+    classes: int = DEFAULT_CLASSES,
+    progress: Progress = lambda stage: None,
+) -> Artifacts:
+    """Compile an ONNX file for a board and, if `output` is given, write the folder.
+
+    model: float or QDQ ONNX. calibration: an .npz/.npy or a folder of pictures, None for generated
+    noise. mean, std: how raw pixels become inputs, one number or one per channel. classes: room for
+    few-shot prototypes. progress is told each stage as it begins.
+
+    Errors: UsageError, UnsupportedModelError (exit code 2), DoesNotFitError (3). Nothing is written
+    unless everything succeeds.
+    """
+    target = load_board(board)
+    path = Path(model)
+    prefix = _prefix(name or path.stem, explicit=name is not None)
+    if classes < 1:
+        raise UsageError(f"--classes {classes}: at least one class is needed")
+    if output is not None:
+        _check_output(Path(output))
+
+    progress("reading the model")
+    loaded = load_model(path)
+    progress("checking operators")
+    check_supported(loaded.proto)
+    progress("reading calibration data")
+    samples = load_calibration(
+        None if calibration is None else Path(calibration), input_shape(loaded.proto), mean, std, CALIBRATION_SAMPLES
+    )
+    agreement = None
+    if is_quantized(loaded.proto):
+        qdq = loaded.proto
+    else:
+        progress("folding constants and batch normalisation")
+        canonical = canonicalize(loaded.proto)
+        progress(f"quantising to int8 on {len(samples.samples)} samples")
+        qdq = quantize(canonical, samples)
+        progress("comparing int8 with float")
+        agreement = None if samples.is_generated else top1_agreement(loaded.proto, qdq, samples.samples)
+    progress("importing the quantised graph")
+    graph = import_qdq(qdq)
+    if graph.tensors[graph.features].bytes > MAX_FEATURES:
+        raise UsageError(f"{path}: its embedding has more than {MAX_FEATURES} values; end the network in a pool")
+
+    progress("planning memory")
+    session = session_bytes(classes, graph.tensors[graph.features].bytes)
+    plan = plan_memory(graph, target.banks, target.stack_bytes + session)
+    kernels = kernel_table(graph, prefix)
+    sram, flash = sram_use(plan, target, session), flash_use(kernels, target)
+    check_fit(sram, flash, plan, target, largest_buffers(plan))
+
+    progress("generating C")
+    report = build_report(
+        graph=graph, plan=plan, kernels=kernels, board=target, sram=sram, flash=flash, name=prefix, source=path.name,
+        sha256=loaded.sha256, calibration=samples.description, top1_agreement=agreement, classes=classes,
+    )  # fmt: skip
+    pixels = pixel_map(graph.tensors[graph.input], mean, std)
+    options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
+    sources = emit_sources(graph, plan, kernels, ModelInfo(prefix, loaded.sha256, options, classes, pixels))
+    sources |= render_project(target, prefix, plan.region_banks, "selftest")
+    files = {name: text.encode() for name, text in sources.items()}
+    files["report.json"] = _json(report)
+    files[f"{prefix}.qdq.onnx"] = _deterministic(qdq)
+    files["test_inputs.npy"] = _npy(_test_inputs(samples, graph))
+    files["manifest.json"] = _manifest(files, prefix, target, loaded.sha256, options)
+    directory = None
+    if output is not None:
+        progress("writing files")
+        directory = Path(output)
+        write_files(directory, files)
+    return Artifacts(directory, prefix, target, graph, plan, report, files)
+
+
+def default_name(model: str | Path) -> str:
+    """The prefix, and folder, of a model that was given no name."""
+    return _prefix(Path(model).stem, explicit=False)
+
+
+def largest_buffers(plan: MemoryPlan, count: int = 3) -> dict[str, int]:
+    """The biggest buffers live at the step with the most live bytes."""
+    buffers = [p.buffer for p in plan.placements]
+    worst = max(range(max(b.last for b in buffers) + 1), key=lambda step: sum(b.bytes_at(step) for b in buffers))
+    live = sorted(((b.name, b.bytes_at(worst)) for b in buffers), key=lambda item: -item[1])
+    return {name: size for name, size in live[:count] if size}
+
+
+def _prefix(name: str, *, explicit: bool) -> str:
+    """A C identifier: an explicit name must be one, a file's name is made one."""
+    if explicit:
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name.lower().startswith("tt_"):
+            raise UsageError(f"--name {name!r}: use a C identifier that does not begin with tt_, such as 'mynet'")
+        return name
+    prefix = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "model"
+    return f"model_{prefix}" if prefix[0].isdigit() or keyword.iskeyword(prefix) or prefix.startswith("tt_") else prefix
+
+
+def _test_inputs(samples: Calibration, graph: Graph) -> NDArray[np.int8]:
+    """Evenly spaced calibration samples as input bytes (n, bytes), for verify and emulate."""
+    n = len(samples.samples)
+    chosen = np.linspace(0, n - 1, min(TEST_INPUTS, n)).astype(int)
+    return quantize_samples(samples.samples[chosen], graph.tensors[graph.input])
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ",".join(f"{v:g}" for v in values)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def _npy(array: NDArray[np.int8]) -> bytes:
+    import io
+
+    stream = io.BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _deterministic(proto: onnx.ModelProto) -> bytes:
+    return proto.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
+
+
+def _manifest(files: dict[str, bytes], name: str, board: Board, sha256: str, options: str) -> bytes:
+    return _json(
+        {
+            "tool": {"name": "tinytrain-compiler", "version": __version__},
+            "name": name,
+            "board": board.name,
+            "model_sha256": sha256,
+            "options": options.strip(),
+            "files": {
+                path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for path, data in sorted(files.items())
+            },
+        }
+    )
+
+
+# -- writing: all or nothing ---------------------------------------------------------------------
+
+
+def _check_output(directory: Path) -> None:
+    """Refuse, before any work, a folder that cannot be written or that holds something else."""
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"{directory}: is a file; give -o a folder")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / "manifest.json").is_file():
+        raise UsageError(f"{directory}: is not empty and was not made by tinytrain-compile; give -o another folder")
+    parent = directory if directory.is_dir() else next(p for p in directory.absolute().parents if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{directory}: cannot write in {parent}; choose a folder you may write to with -o")
+
+
+def write_files(directory: Path, files: dict[str, bytes]) -> None:
+    """Write next to the target first, then move into place; files of an earlier compile that are no longer
+    made go away, anything else in the folder stays."""
+    parent = directory.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=parent))
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be written ({error.strerror}); choose another folder with -o") from error
+    try:
+        for path, data in files.items():
+            (staging / path).parent.mkdir(parents=True, exist_ok=True)
+            (staging / path).write_bytes(data)
+        if not directory.exists():
+            staging.chmod(0o777 & ~_umask())
+            staging.replace(directory)
+            return
+        for path in _previous_files(directory) - set(files):
+            (directory / path).unlink(missing_ok=True)
+        for path in sorted(files, key=lambda p: p == "manifest.json"):  # the manifest last: it vouches for the rest
+            (directory / path).parent.mkdir(parents=True, exist_ok=True)
+            (staging / path).replace(directory / path)
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be written ({error.strerror}); choose another folder with -o") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _previous_files(directory: Path) -> set[str]:
+    try:
+        listed = json.loads((directory / "manifest.json").read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {path for path in listed if not Path(path).is_absolute() and ".." not in Path(path).parts}

@@ -1,0 +1,1 @@
+"""Float ONNX to float ONNX, one small rewrite a file; canonicalize.py runs them in order."""

@@ -1,0 +1,67 @@
+"""Element-wise sum of two activations with scales of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..graph import Node, Tensor
+from .base import Int8, Kernel, Operator, register
+
+MAX_SHIFT = 24
+
+
+@dataclass(frozen=True)
+class AddAttributes:
+    low: int = -128
+    high: int = 127
+
+
+@dataclass(frozen=True)
+class AddConstants:
+    """y = (a * multiplier_a + b * multiplier_b + offset) >> shift: one rounding for both inputs."""
+
+    multiplier_a: int
+    multiplier_b: int
+    offset: int
+    shift: int
+
+
+def add_constants(node: Node, tensors: Mapping[str, Tensor]) -> AddConstants:
+    """The largest shift for which no int8 inputs can make the sum leave int32."""
+    (a, b), y = (tensors[name].quantization for name in node.inputs), tensors[node.output].quantization
+    for shift in range(MAX_SHIFT, 0, -1):
+        ma, mb = (round(q.scale / y.scale * 2**shift) for q in (a, b))
+        offset = (y.zero_point << shift) + (1 << (shift - 1)) - a.zero_point * ma - b.zero_point * mb
+        if 128 * (ma + mb) + abs(offset) < 2**31:
+            return AddConstants(ma, mb, offset, shift)
+    raise ValueError(f"{node.name}: its inputs' scales are out of proportion to its output's")
+
+
+class Add(Operator):
+    name = "add"
+
+    def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
+        c = add_constants(node, tensors)
+        a, b = (x.astype(np.int64) for x in inputs)
+        y = (a * c.multiplier_a + b * c.multiplier_b + c.offset) >> c.shift
+        return np.clip(y, node.attributes.low, node.attributes.high).astype(np.int8)
+
+    def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
+        return (0, 1)
+
+    def kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
+        c = add_constants(node, tensors)
+        n = tensors[node.output].bytes
+        return Kernel(
+            template="add",
+            symbol=f"add_{n}_q{c.shift}",
+            params_type="tt_add_params",
+            shape={"N": n, "SHIFT": c.shift, "LOW": node.attributes.low, "HIGH": node.attributes.high},
+            scalars={"multiplier_a": c.multiplier_a, "multiplier_b": c.multiplier_b, "offset": c.offset},
+        )
+
+
+ADD = register(Add())

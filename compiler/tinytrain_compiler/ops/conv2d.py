@@ -1,0 +1,104 @@
+"""Convolution with any kernel, stride, padding, dilation and number of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..graph import Node, Tensor, requantize
+from .base import Int8, Kernel, Operator, register, round_up
+from .weighted import accumulate, folded_bias, output_multiplier, requantize_scalars, requantize_shape
+from .window import Window
+
+BLOCK_PIXELS = 4  # pixels whose columns the DSP kernel holds at once
+
+
+@dataclass(frozen=True)
+class Conv2dAttributes:
+    """constants: weights int8 (O, KH, KW, I/groups), bias int32 (O,), weight_scales float (O,)."""
+
+    window: Window
+    groups: int = 1
+    low: int = -128  # output clip limits
+    high: int = 127
+
+
+class Conv2d(Operator):
+    name = "conv2d"
+
+    def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
+        a: Conv2dAttributes = node.attributes
+        w = node.constants["weights"]
+        zero_x = tensors[node.inputs[0]].quantization.zero_point
+        patches = a.window.patches(inputs[0], zero_x)
+        oh, ow, cin = patches.shape[0], patches.shape[1], patches.shape[4]
+        per_in, per_out = cin // a.groups, len(w) // a.groups
+        acc = np.concatenate(
+            [
+                accumulate(
+                    patches[..., g * per_in : (g + 1) * per_in].reshape(oh, ow, -1),
+                    w[g * per_out : (g + 1) * per_out].reshape(per_out, -1),
+                    node.constants["bias"][g * per_out : (g + 1) * per_out],
+                    zero_x,
+                )
+                for g in range(a.groups)
+            ],
+            axis=-1,
+        )
+        m = output_multiplier(node, tensors)
+        zero_y = tensors[node.output].quantization.zero_point
+        return requantize(acc, m.values, m.shift, zero_y, a.low, a.high)
+
+    def macs(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        oh, ow, _ = tensors[node.output].shape
+        return oh * ow * int(node.constants["weights"].size)
+
+    def scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """int16 columns of a block of pixels, and one int8 patch where taps don't fill whole words."""
+        shape = self._shape(node, tensors)
+        columns = 2 * shape["KP"] * shape["P"]
+        return columns if shape["DIRECT"] else columns + shape["KP"]
+
+    def kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
+        a: Conv2dAttributes = node.attributes
+        x, y = tensors[node.inputs[0]], tensors[node.output]
+        shape = self._shape(node, tensors)
+        w = node.constants["weights"]
+        rows = np.zeros((len(w), shape["KP"]), np.int8)  # rows padded with zero weights to whole words
+        rows[:, : shape["K"]] = w.reshape(len(w), -1)
+        h, width, c = x.shape
+        symbol = f"conv2d_{a.window.label()}_{h}x{width}x{c}_{len(w)}"
+        if a.groups > 1:
+            symbol += f"_g{a.groups}"
+        return Kernel(
+            template="conv2d",
+            symbol=symbol,
+            params_type="tt_conv_params",
+            shape=shape,
+            arrays={
+                "weights": rows,
+                "bias": folded_bias(node, x.quantization.zero_point),
+                "multipliers": output_multiplier(node, tensors).values,
+            },
+            scalars=requantize_scalars(x.quantization, y.quantization),
+        )
+
+    @staticmethod
+    def _shape(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, int]:
+        a: Conv2dAttributes = node.attributes
+        h, w, c = tensors[node.inputs[0]].shape
+        window = a.window.constants(h, w)
+        per_group = c // a.groups
+        k = a.window.taps * per_group
+        return window | {
+            "C": c, "O": len(node.constants["weights"]), "GROUPS": a.groups, "CG": per_group,
+            "OG": len(node.constants["weights"]) // a.groups, "K": k, "KP": round_up(k, 4),
+            "P": min(BLOCK_PIXELS, window["OH"] * window["OW"]),
+            "POINTWISE": int(a.window.is_pointwise and a.groups == 1),
+            "DIRECT": int(per_group % 4 == 0),  # every tap fills whole words
+        } | requantize_shape(node, tensors)  # fmt: skip
+
+
+CONV2D = register(Conv2d())

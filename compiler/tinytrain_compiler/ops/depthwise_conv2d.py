@@ -1,0 +1,76 @@
+"""Depthwise convolution: one filter per channel, computed in place where the input dies here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..graph import Node, Tensor, requantize
+from .base import Int8, Kernel, Operator, register, round_up
+from .conv2d import Conv2dAttributes
+from .weighted import folded_bias, output_multiplier, requantize_scalars, requantize_shape
+
+GROUP = 4  # channels that are copied into a padded plane and computed together
+
+
+class DepthwiseConv2d(Operator):
+    """Attributes are Conv2dAttributes; constants: weights int8 (C, KH, KW, 1), bias, weight_scales (C,)."""
+
+    name = "depthwise_conv2d"
+
+    def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
+        a: Conv2dAttributes = node.attributes
+        zero_x = tensors[node.inputs[0]].quantization.zero_point
+        patches = a.window.patches(inputs[0], zero_x).astype(np.int32) - zero_x
+        w = node.constants["weights"][..., 0].transpose(1, 2, 0).astype(np.int32)
+        acc = np.einsum("yxhwc,hwc->yxc", patches, w).astype(np.int64) + node.constants["bias"]
+        m = output_multiplier(node, tensors)
+        zero_y = tensors[node.output].quantization.zero_point
+        return requantize(acc, m.values, m.shift, zero_y, a.low, a.high)
+
+    def macs(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        oh, ow, _ = tensors[node.output].shape
+        return oh * ow * int(node.constants["weights"].size)
+
+    def scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """The padded int8 plane of one channel group."""
+        h, w, _ = tensors[node.inputs[0]].shape
+        hp, wp = node.attributes.window.padded_size(h, w)
+        return GROUP * hp * wp
+
+    def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
+        """Legal at any stride: output pixel j of a channel overwrites input pixel j of the same channel,
+        and all pixels of that channel are in the padded plane before the first one is written."""
+        return (0,) if tensors[node.output].bytes <= tensors[node.inputs[0]].bytes else ()
+
+    def kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
+        a: Conv2dAttributes = node.attributes
+        x, y = tensors[node.inputs[0]], tensors[node.output]
+        h, w, c = x.shape
+        m = output_multiplier(node, tensors)
+        channels = round_up(c, GROUP)
+        weights = node.constants["weights"][..., 0].transpose(1, 2, 0).reshape(-1, c)
+        shape = a.window.constants(h, w) | {"C": c, "CP": channels} | requantize_shape(node, tensors)
+        return Kernel(
+            template="depthwise_conv2d",
+            symbol=f"depthwise_{a.window.label()}_{h}x{w}x{c}",
+            params_type="tt_conv_params",
+            shape=shape,
+            arrays={
+                "weights": _pad_last(weights, channels),
+                "bias": _pad_last(folded_bias(node, x.quantization.zero_point), channels),
+                "multipliers": _pad_last(m.values, channels),
+            },
+            scalars=requantize_scalars(x.quantization, y.quantization),
+        )
+
+
+def _pad_last(array: NDArray[np.generic], size: int) -> NDArray[np.generic]:
+    """Zeros after the last channel, so that the last group is whole."""
+    widths = [(0, 0)] * (array.ndim - 1) + [(0, size - array.shape[-1])]
+    return np.pad(array, widths)
+
+
+DEPTHWISE_CONV2D = register(DepthwiseConv2d())

@@ -1,0 +1,58 @@
+"""Fully connected layer: y = W x + b."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..graph import Node, Tensor, requantize
+from .base import Int8, Kernel, Operator, register, round_up
+from .weighted import accumulate, folded_bias, output_multiplier, requantize_scalars, requantize_shape
+
+
+@dataclass(frozen=True)
+class FullyConnectedAttributes:
+    """constants: weights int8 (O, F) in the input's memory order, bias int32 (O,), weight_scales float (O,)."""
+
+    low: int = -128
+    high: int = 127
+
+
+class FullyConnected(Operator):
+    name = "fully_connected"
+
+    def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
+        a: FullyConnectedAttributes = node.attributes
+        zero_x = tensors[node.inputs[0]].quantization.zero_point
+        acc = accumulate(inputs[0].reshape(-1), node.constants["weights"], node.constants["bias"], zero_x)
+        m = output_multiplier(node, tensors)
+        zero_y = tensors[node.output].quantization.zero_point
+        return requantize(acc, m.values, m.shift, zero_y, a.low, a.high)
+
+    def macs(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        return int(node.constants["weights"].size)
+
+    def scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """The input widened to int16."""
+        return 2 * round_up(tensors[node.inputs[0]].bytes, 4)
+
+    def kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
+        x, y = tensors[node.inputs[0]], tensors[node.output]
+        w = node.constants["weights"]
+        m = output_multiplier(node, tensors)
+        k = x.bytes
+        rows = np.zeros((len(w), round_up(k, 4)), np.int8)
+        rows[:, :k] = w
+        return Kernel(
+            template="fully_connected",
+            symbol=f"fully_connected_{k}_{len(w)}",
+            params_type="tt_conv_params",
+            shape={"K": k, "KP": round_up(k, 4), "O": len(w)} | requantize_shape(node, tensors),
+            arrays={"weights": rows, "bias": folded_bias(node, x.quantization.zero_point), "multipliers": m.values},
+            scalars=requantize_scalars(x.quantization, y.quantization),
+        )
+
+
+FULLY_CONNECTED = register(FullyConnected())

@@ -1,0 +1,68 @@
+"""Softmax over a vector or over the channels of each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..graph import Node, Tensor
+from .base import Int8, Kernel, Operator, register
+
+OUTPUT_BITS = 16
+
+
+@dataclass(frozen=True)
+class SoftmaxAttributes:
+    low: int = -128
+    high: int = 127
+
+
+class Softmax(Operator):
+    """y = zero + floor((e[d] * factor + sum / 2) / sum), d = max - x, e a table of 256 exponentials."""
+
+    name = "softmax"
+
+    def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
+        table, factor = self._table(node, tensors), self._factor(node, tensors)
+        x = inputs[0].astype(np.int64)
+        e = table[x.max(-1, keepdims=True) - x].astype(np.int64)
+        total = e.sum(-1, keepdims=True)
+        y = (e * factor + (total << (OUTPUT_BITS - 1))) // (total << OUTPUT_BITS)
+        y += tensors[node.output].quantization.zero_point
+        return np.clip(y, node.attributes.low, node.attributes.high).astype(np.int8)
+
+    @staticmethod
+    def _table(node: Node, tensors: Mapping[str, Tensor]) -> NDArray[np.uint32]:
+        """exp(-d * s_x) for d = 0..255, scaled so that the sum over all channels stays below 2**31."""
+        x = tensors[node.inputs[0]]
+        bits = min(24, 30 - int(np.ceil(np.log2(x.shape[-1]))))
+        return np.rint(np.exp(-np.arange(256) * x.quantization.scale) * 2.0**bits).astype(np.uint32)
+
+    @staticmethod
+    def _factor(node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """1 / s_y with OUTPUT_BITS fraction bits."""
+        return round(2**OUTPUT_BITS / tensors[node.output].quantization.scale)
+
+    def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
+        return (0,)
+
+    def kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
+        x, y = tensors[node.inputs[0]], tensors[node.output]
+        channels = x.shape[-1]
+        return Kernel(
+            template="softmax",
+            symbol=f"softmax_{x.bytes // channels}x{channels}",
+            params_type="tt_softmax_params",
+            shape={
+                "ROWS": x.bytes // channels, "C": channels, "BITS": OUTPUT_BITS,
+                "LOW": node.attributes.low, "HIGH": node.attributes.high,
+            },  # fmt: skip
+            arrays={"table": self._table(node, tensors)},
+            scalars={"factor": self._factor(node, tensors), "output_zero": y.quantization.zero_point},
+        )
+
+
+SOFTMAX = register(Softmax())

@@ -1,0 +1,69 @@
+"""What all operators with weights share: requantisation constants and the accumulator's bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import Problem, UnsupportedModelError
+from ..graph import Multiplier, Node, Quantization, Tensor, quantize_multiplier
+
+INT32_MAX = 2**31 - 1
+
+
+def output_multiplier(node: Node, tensors: Mapping[str, Tensor]) -> Multiplier:
+    """s_x * s_w[o] / s_y as fixed point, one per output channel."""
+    s_x = tensors[node.inputs[0]].quantization.scale
+    s_y = tensors[node.output].quantization.scale
+    try:
+        return quantize_multiplier(node.constants["weight_scales"].astype(np.float64) * s_x / s_y)
+    except ValueError as error:
+        raise _problem(node, str(error), "check the model for weights that are zero, infinite or wildly scaled") from error
+
+
+def requantize_shape(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Constants of a kernel's requantisation: clip limits, shift, and whether acc << shift always fits int32."""
+    shift = output_multiplier(node, tensors).shift
+    fits = accumulator_bound(node, tensors[node.inputs[0]].quantization.zero_point) << shift <= INT32_MAX
+    return {"LOW": node.attributes.low, "HIGH": node.attributes.high, "SHIFT": shift, "FITS": int(fits)}
+
+
+def accumulator_bound(node: Node, input_zero_point: int) -> int:
+    """The largest magnitude any accumulator can reach, over all int8 inputs."""
+    weights = node.constants["weights"].astype(np.int64)
+    weights = weights.reshape(len(weights), -1)
+    bias = node.constants["bias"].astype(np.int64) - input_zero_point * weights.sum(1)
+    return int((np.abs(bias) + 128 * np.abs(weights).sum(1)).max())
+
+
+def folded_bias(node: Node, input_zero_point: int) -> NDArray[np.int32]:
+    """bias[o] - z_x * sum(w[o]): lets kernels multiply raw input bytes; padding then reads z_x.
+
+    Checks that no accumulator can leave int32, whatever the input.
+    """
+    if accumulator_bound(node, input_zero_point) > INT32_MAX:
+        raise _problem(node, "its accumulator can exceed 32 bits", "its bias is out of proportion to its weights: retrain or rescale it")
+    weights = node.constants["weights"].astype(np.int64)
+    sums = weights.reshape(len(weights), -1).sum(1)
+    return (node.constants["bias"].astype(np.int64) - input_zero_point * sums).astype(np.int32)
+
+
+def accumulate(
+    columns: NDArray[np.int8], weights: NDArray[np.int8], bias: NDArray[np.int32], input_zero_point: int
+) -> NDArray[np.int64]:
+    """columns (..., K) x weights (O, K) -> (..., O): sum((x - z_x) * w) + bias, exactly.
+
+    float64 holds every partial sum of int8 products exactly, and BLAS is fast.
+    """
+    x = columns.astype(np.float64) - input_zero_point
+    return (x @ weights.T.astype(np.float64)).astype(np.int64) + bias
+
+
+def _problem(node: Node, reason: str, fix: str) -> UnsupportedModelError:
+    return UnsupportedModelError([Problem(node.name, node.op, reason, fix)])
+
+
+def requantize_scalars(x: Quantization, y: Quantization) -> dict[str, int]:
+    return {"input_zero": x.zero_point, "output_zero": y.zero_point}

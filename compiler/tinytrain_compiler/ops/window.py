@@ -1,0 +1,80 @@
+"""Sliding windows: the geometry that convolutions and pools share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import Int8
+
+
+@dataclass(frozen=True)
+class Window:
+    """Pairs are (vertical, horizontal), in pixels; pads are added before the first and after the last."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pad_before: tuple[int, int] = (0, 0)
+    pad_after: tuple[int, int] = (0, 0)
+
+    @property
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def is_pointwise(self) -> bool:
+        return self.taps == 1 and self.stride == (1, 1) and self.pad_before == (0, 0) == self.pad_after
+
+    def extent(self, axis: int) -> int:
+        """Pixels from a window's first tap to its last, both counted."""
+        return (self.kernel[axis] - 1) * self.dilation[axis] + 1
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        sizes = [
+            (size + self.pad_before[i] + self.pad_after[i] - self.extent(i)) // self.stride[i] + 1
+            for i, size in enumerate((height, width))
+        ]
+        return sizes[0], sizes[1]
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns that the windows touch, padding in front included."""
+        oh, ow = self.output_size(height, width)
+        return (oh - 1) * self.stride[0] + self.extent(0), (ow - 1) * self.stride[1] + self.extent(1)
+
+    def patches(self, x: Int8, pad_value: int) -> Int8:
+        """x (H, W, C) -> (OH, OW, KH, KW, C), out-of-bounds taps reading `pad_value`."""
+        h, w, _ = x.shape
+        (top, left), (bottom, right) = self.pad_before, self.pad_after
+        padded = np.pad(x, ((top, bottom), (left, right), (0, 0)), constant_values=pad_value)
+        oh, ow = self.output_size(h, w)
+        view = np.lib.stride_tricks.sliding_window_view(padded, (self.extent(0), self.extent(1)), (0, 1))
+        view = view[:: self.stride[0], :: self.stride[1], :, :: self.dilation[0], :: self.dilation[1]]
+        return view[:oh, :ow].transpose(0, 1, 3, 4, 2)
+
+    def valid_counts(self, height: int, width: int) -> NDArray[np.int64]:
+        """(OH, OW): taps of each window that lie inside the picture."""
+        inside = np.zeros((height, width, 1), np.int8)
+        return self.patches(inside + 1, 0).sum((2, 3, 4), dtype=np.int64)
+
+    def constants(self, height: int, width: int) -> dict[str, int]:
+        """Names and values for a kernel template."""
+        oh, ow = self.output_size(height, width)
+        hp, wp = self.padded_size(height, width)
+        return {
+            "H": height, "W": width, "OH": oh, "OW": ow, "HP": hp, "WP": wp,
+            "KH": self.kernel[0], "KW": self.kernel[1], "SH": self.stride[0], "SW": self.stride[1],
+            "DH": self.dilation[0], "DW": self.dilation[1], "PT": self.pad_before[0], "PL": self.pad_before[1],
+        }  # fmt: skip
+
+    def label(self) -> str:
+        """Part of a kernel's symbol: kernel, stride, dilation and padding."""
+        text = f"{self.kernel[0]}x{self.kernel[1]}"
+        if self.stride != (1, 1):
+            text += f"_s{self.stride[0]}" + (f"x{self.stride[1]}" if self.stride[0] != self.stride[1] else "")
+        if self.dilation != (1, 1):
+            text += f"_d{self.dilation[0]}x{self.dilation[1]}"
+        pads = (*self.pad_before, *self.pad_after)
+        return text + ("_p" + "".join(str(p) for p in pads) if any(pads) else "")

@@ -1,0 +1,242 @@
+"""Calibration samples in the model's own layout and normalisation, from pictures, arrays, or generated noise."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+from .noise import noise_pixels
+
+PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_SHOWN = 8  # arrays listed in a message
+
+Floats = NDArray[np.float32]
+Pixels = NDArray[np.uint8]
+Numbers = float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the quantiser learns its ranges from."""
+
+    samples: Floats  # (n, C, H, W) or (n, F), as the model's input takes them
+    description: str  # for reports: what they are and how many; no paths
+    is_generated: bool  # nobody's data, so accuracy is unverified
+
+
+def load_calibration(
+    source: Path | None,
+    input_shape: Sequence[int],
+    mean: Numbers = 127.5,
+    std: Numbers = 127.5,
+    limit: int = 100,
+    seed: int = 0,
+) -> Calibration:
+    """Read calibration samples for a model.
+
+    source: a folder of pictures (searched recursively), an .npz with `images` (uint8 (N, H, W, C) or (N, H, W)) or
+    a float array of the input's shape, an .npy with either, or None for generated noise.
+    input_shape: the model's, (1, C, H, W) or (1, F). mean, std: pixel -> (pixel - mean) / std, one number or one
+    per channel; float arrays are used as they are. At most `limit` samples, evenly spaced, always the same ones.
+
+    Raises UsageError, naming the file, what was found, what was wanted and the fix.
+    """
+    _normalization(input_shape, mean, std)
+    if limit < 1:
+        raise UsageError(f"calibration needs at least 1 sample, the limit is {limit}")
+    if source is None:
+        pixels = noise_pixels(tuple(input_shape[1:]), seed)
+        samples = _normalize(pixels, input_shape, mean, std)
+        what = f"{len(samples)} generated 1/f-noise samples, so accuracy is unverified"
+        return Calibration(samples, what, is_generated=True)
+    source = Path(source)
+    if source.is_dir():
+        samples, what = _from_folder(source, input_shape, mean, std, limit)
+    elif not source.exists():
+        raise UsageError(f"calibration data {source} does not exist; pass a folder of pictures, an .npz or an .npy")
+    elif source.suffix.lower() in (".npz", ".npy"):
+        samples, what = _from_arrays(source, input_shape, mean, std, limit)
+    else:
+        raise UsageError(
+            f"calibration data {source} is neither a folder of pictures nor an .npz or .npy file; "
+            "put pictures in a folder, or save an array with numpy.savez"
+        )
+    wrong = int(np.count_nonzero(~np.isfinite(samples).reshape(len(samples), -1).all(1)))
+    if wrong:
+        raise UsageError(
+            f"calibration data {source}: {wrong} of {len(samples)} samples hold NaN or infinity; remove them"
+        )
+    return Calibration(samples, what, is_generated=False)
+
+
+def pixels_to_input(images: Pixels, input_shape: Sequence[int], mean: Numbers, std: Numbers) -> Floats:
+    """Pictures as the model takes them: resized bilinearly, grey or RGB as it wants, (pixel - mean) / std.
+
+    images: uint8 (N, H, W, C) or (N, H, W), C 1, 3 or 4 (alpha is dropped) or the model's own.
+    Returns float32 (N, *input_shape[1:]). A vector input (1, F) takes pictures of F values, channel by channel.
+    Raises UsageError where the shapes don't go together.
+    """
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.dtype != np.uint8 or 0 in images.shape:
+        raise UsageError(f"pictures must be a uint8 array (N, H, W, C) or (N, H, W), not {images.dtype} {images.shape}")
+    if len(input_shape) == 2:
+        if images[0].size != input_shape[1]:
+            raise UsageError(
+                f"pictures of {images[0].size} values {images.shape[1:]} do not fit the model's input "
+                f"{tuple(input_shape)}; give them {input_shape[1]} values"
+            )
+        return _normalize(images.transpose(0, 3, 1, 2).reshape(len(images), -1), input_shape, mean, std)
+    _, channels, height, width = input_shape
+    images = _with_channels(images, channels)
+    if images.shape[1:3] != (height, width):
+        images = np.stack([_resize(image, height, width) for image in images])
+    return _normalize(images.transpose(0, 3, 1, 2), input_shape, mean, std)
+
+
+def _with_channels(images: Pixels, channels: int) -> Pixels:
+    have = images.shape[-1]
+    if have == channels:
+        return images
+    if have == 4 and channels in (1, 3):
+        images, have = images[..., :3], 3
+    if have == channels:
+        return images
+    if have == 1 and channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    if have == 3 and channels == 1:
+        # ITU-R 601 luma in 16-bit fixed point, the weights PIL's convert("L") uses.
+        luma = images.astype(np.uint32) @ np.array([19595, 38470, 7471], dtype=np.uint32) + 0x8000
+        return (luma >> 16).astype(np.uint8)[..., None]
+    raise UsageError(
+        f"pictures with {have} channels (shape {images.shape}, read as N, H, W, C) do not fit a model whose input has "
+        f"{channels}; store them as (N, H, W, {channels})"
+    )
+
+
+def _resize(image: Pixels, height: int, width: int) -> Pixels:
+    """(H, W, C) -> (height, width, C), bilinear with the area filter PIL applies when shrinking."""
+    from PIL import Image
+
+    size = (width, height)
+    if image.shape[-1] == 3:
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    layers = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[-1])]
+    return np.stack([np.asarray(layer.resize(size, Image.Resampling.BILINEAR)) for layer in layers], axis=-1)
+
+
+def _normalization(input_shape: Sequence[int], mean: Numbers, std: Numbers) -> tuple[Floats, Floats]:
+    """mean and std, each float32 () or (C,). Raises UsageError for a wrong count, std 0 or no number."""
+    channels = input_shape[1] if len(input_shape) == 4 else 1
+    values = []
+    for name, given in (("mean", mean), ("std", std)):
+        array = np.atleast_1d(np.asarray(given, dtype=np.float32))
+        if array.shape not in ((1,), (channels,)):
+            wanted = f"1 or {channels}" if channels > 1 else "1"
+            raise UsageError(f"--{name} has {array.size} numbers, this model's input takes {wanted}")
+        if not np.isfinite(array).all():
+            raise UsageError(f"--{name} must be finite numbers, not {array.tolist()}")
+        values.append(array)
+    if np.any(values[1] == 0):
+        raise UsageError("--std must not be 0: pixels become (pixel - mean) / std")
+    return values[0], values[1]
+
+
+def _normalize(pixels: Pixels, input_shape: Sequence[int], mean: Numbers, std: Numbers) -> Floats:
+    """uint8 (n, C, H, W) or (n, F) -> float32 of the same shape."""
+    m, s = _normalization(input_shape, mean, std)
+    if len(input_shape) == 4:
+        m, s = m.reshape(-1, 1, 1), s.reshape(-1, 1, 1)
+    return np.ascontiguousarray((pixels.astype(np.float32) - m) / s)
+
+
+def _choose(count: int, limit: int) -> list[int]:
+    """Evenly spaced indices: data is often sorted by class, and each should be seen."""
+    return list(range(count)) if count <= limit else [i * count // limit for i in range(limit)]
+
+
+def _from_folder(
+    folder: Path, input_shape: Sequence[int], mean: Numbers, std: Numbers, limit: int
+) -> tuple[Floats, str]:
+    from PIL import Image
+
+    if len(input_shape) != 4 or input_shape[1] not in (1, 3):
+        raise UsageError(
+            f"calibration data {folder} is a folder of pictures, but the model's input {tuple(input_shape)} is not a "
+            "grey or RGB picture; pass an .npz with a float array of that shape"
+        )
+    files = [p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file()]
+    files.sort(key=lambda p: p.relative_to(folder).as_posix())
+    if not files:
+        raise UsageError(f"calibration data {folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)}), also not below")
+    pictures = []
+    for i in _choose(len(files), limit):
+        try:
+            with Image.open(files[i]) as opened:
+                picture = np.asarray(opened.convert("RGB" if input_shape[1] == 3 else "L"))
+        except Exception as e:  # PIL's decoders raise whatever they come across
+            raise UsageError(f"calibration picture {files[i]} cannot be read: {e}; replace or remove it") from e
+        pictures.append(pixels_to_input(picture[None], input_shape, mean, std)[0])
+    return np.stack(pictures), f"{len(pictures)} of {len(files)} pictures in {folder.resolve().name}"
+
+
+def _from_arrays(file: Path, input_shape: Sequence[int], mean: Numbers, std: Numbers, limit: int) -> tuple[Floats, str]:
+    arrays = _read_arrays(file)
+    for key, array in arrays.items():
+        total = len(array) if array.ndim else 0
+        name = f"{file.name}" + (f" ({key})" if key else "")
+        if key in ("images", "") and array.dtype == np.uint8 and array.ndim in (3, 4) and array.size:
+            try:
+                samples = pixels_to_input(array[_choose(total, limit)], input_shape, mean, std)
+            except UsageError as e:
+                raise UsageError(f"calibration data {file}, {key or 'array'}: {e}") from e
+            return samples, f"{len(samples)} of {total} pictures in {name}"
+        if array.dtype.kind == "f" and total:
+            fitted = _fit_floats(array, input_shape, _choose(total, limit))
+            if fitted is not None:
+                return fitted, f"{len(fitted)} of {total} samples in {name}"
+    raise UsageError(_no_array_fits(file, arrays, input_shape))
+
+
+def _read_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """Arrays by key, `images` first; an .npy has the key "". Raises UsageError for a damaged file or Python objects."""
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {key: loaded[key] for key in sorted(loaded.files, key=lambda k: k != "images")}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.LargeZipFile) as e:
+        raise UsageError(
+            f"calibration data {file} cannot be read: {str(e).splitlines()[0] if str(e) else type(e).__name__}; "
+            "save plain numeric arrays with numpy.savez"
+        ) from e
+
+
+def _fit_floats(array: NDArray[Any], input_shape: Sequence[int], chosen: list[int]) -> Floats | None:
+    """Samples in the input's shape where the array has it up to dimensions of 1, or as (N, H, W, C); else None."""
+    shape, wanted = array.shape[1:], tuple(input_shape[1:])
+    if [n for n in shape if n != 1] == [n for n in wanted if n != 1]:
+        return np.ascontiguousarray(array[chosen].reshape(-1, *wanted), dtype=np.float32)
+    if len(wanted) == 3 and shape == (*wanted[1:], wanted[0]):
+        return np.ascontiguousarray(array[chosen].transpose(0, 3, 1, 2), dtype=np.float32)
+    return None
+
+
+def _no_array_fits(file: Path, arrays: Mapping[str, NDArray[Any]], input_shape: Sequence[int]) -> str:
+    listed = [f"{key or 'array'} {a.dtype} {a.shape}" for key, a in arrays.items()]
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    found = f"it holds {', '.join(listed[:_SHOWN])}{more}" if listed else "it holds no arrays"
+    wanted = ", ".join(str(n) for n in input_shape[1:])
+    pictures = " or pictures as uint8 (N, H, W, C) under the key 'images'" if len(input_shape) == 4 else ""
+    return (
+        f"calibration data {file} does not fit the model's input {tuple(input_shape)}: {found}; wanted is a float "
+        f"array (N, {wanted}){pictures}, with at least one sample"
+    )

@@ -1,0 +1,56 @@
+"""From raw pixels to the model's int8 input, exactly as the generated header does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..graph import Tensor
+
+FRACTION_BITS = 16
+
+
+@dataclass(frozen=True)
+class PixelMap:
+    """input = clamp((pixel * multiplier[c] + offset[c]) >> 16, -128, 127), one pair per channel."""
+
+    multipliers: tuple[int, ...]
+    offsets: tuple[int, ...]
+
+    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.int8]:
+        """uint8 (..., C) -> int8 (..., C)."""
+        m, o = np.array(self.multipliers, np.int64), np.array(self.offsets, np.int64)
+        return np.clip((pixels.astype(np.int64) * m + o) >> FRACTION_BITS, -128, 127).astype(np.int8)
+
+
+def pixel_map(tensor: Tensor, mean: Sequence[float], std: Sequence[float]) -> PixelMap | None:
+    """The map for (pixel - mean) / std; None where the input is no picture of 1 or 3 channels."""
+    if len(tensor.shape) != 3 or tensor.shape[2] not in (1, 3):
+        return None
+    channels = tensor.shape[2]
+    means, stds = (np.broadcast_to(np.asarray(v, np.float64), channels) for v in (mean, std))
+    scale, zero = tensor.quantization.scale, tensor.quantization.zero_point
+    one = 1 << FRACTION_BITS
+    multipliers = np.rint(one / (stds * scale)).astype(int)
+    offsets = np.rint(one * (zero - means / (stds * scale)) + one / 2).astype(int)
+    if np.any(255 * np.abs(multipliers) + np.abs(offsets) >= 2**31):
+        return None
+    return PixelMap(tuple(multipliers.tolist()), tuple(offsets.tolist()))
+
+
+def quantize_samples(samples: NDArray[np.float32], tensor: Tensor) -> NDArray[np.int8]:
+    """float (n, C, H, W) or (n, F) in the model's units -> int8 (n, bytes), in the device's NHWC order.
+
+    The same rounding as ONNX's QuantizeLinear: half to even.
+    """
+    x = samples
+    if x.ndim == 4:
+        x = x.transpose(0, 2, 3, 1)
+    elif x.ndim == 3:
+        x = x.transpose(0, 2, 1)
+    q = tensor.quantization
+    steps = np.rint(x / np.float32(q.scale)) + q.zero_point
+    return np.clip(steps, -128, 127).astype(np.int8).reshape(len(x), -1)

@@ -1,0 +1,204 @@
+"""Post-training quantisation by onnxruntime: int8 asymmetric activations, int8 symmetric weights per channel.
+
+The result is a QDQ model: every layer stands between DequantizeLinear and QuantizeLinear, and that is
+verified here, because onnxruntime leaves a layer in float where it sees no use in quantising it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from ..frontends.float_passes.activations import clip_limits
+from ..frontends.float_passes.edit import GraphEditor
+from ..frontends.float_passes.runtime import FATAL, new_session
+from .calibration import Calibration
+
+Progress = Callable[[int, int], None]  # samples done, samples in all
+
+_OP_TYPES = (
+    "Conv", "Gemm", "Relu", "Clip", "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Reshape", "Flatten",
+    "Softmax",
+)  # fmt: skip
+
+# The smallest range a tensor or weight channel is given. Without it a channel of zeros gets scale 1 and a dead
+# Relu scale 1 with zero point 0, which no longer clips; and a channel of 1e-20s gets a scale of no use to 32 bits.
+MIN_REAL_RANGE = 1e-4
+
+
+def quantize(proto: onnx.ModelProto, calibration: Calibration, progress: Progress | None = None) -> onnx.ModelProto:
+    """The QDQ model of a canonical float model, its ranges the smallest and largest values over the samples.
+
+    proto: from canonicalize; calibration.samples: float32 (n, *input shape without batch).
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    options = {
+        # Else pools and reshapes at the input would stay float.
+        "ForceQuantizeNoInputCheck": True,
+        "MinimumRealRange": MIN_REAL_RANGE,
+        # A removed Clip is done by saturation, which can't do it where 0 (always representable) is outside.
+        "QDQKeepRemovableActivations": _has_clip_without_zero(proto),
+    }
+    reader = _Reader(proto.graph.input[0].name, calibration.samples, progress)
+    with tempfile.TemporaryDirectory(prefix="tinytrain-") as folder, _quiet():
+        source, target = Path(folder) / "float.onnx", Path(folder) / "qdq.onnx"
+        onnx.save(proto, source)
+        quantize_static(
+            source,
+            target,
+            reader,
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(_OP_TYPES),
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options=options,
+        )
+        result = onnx.load(target)
+    _quantize_input_activation(result)
+    _verify(result)
+    return result
+
+
+def top1_agreement(float_proto: onnx.ModelProto, qdq_proto: onnx.ModelProto, samples: NDArray[np.float32]) -> float:
+    """Share of samples (n, ...) for which both models have their largest output in the same place, 0 to 1."""
+    first, second = (OrtSession(p).run(samples)[0].reshape(len(samples), -1) for p in (float_proto, qdq_proto))
+    return float(np.mean(first.argmax(1) == second.argmax(1)))
+
+
+def run_qdq(qdq_proto: onnx.ModelProto, samples: NDArray[np.float32]) -> NDArray[Any]:
+    """The integers in front of the final DequantizeLinear: int8 (n, *output shape without batch)."""
+    return OrtSession(qdq_proto, [output_integers(qdq_proto)]).run(samples)[0]
+
+
+class OrtSession:
+    """onnxruntime running a model node by node as written: its fused int8 kernels may saturate on some CPUs."""
+
+    def __init__(self, proto: onnx.ModelProto, tensors: Sequence[str] | None = None) -> None:
+        """tensors: which to return, any tensor of the graph; None for the model's outputs."""
+        self._input = proto.graph.input[0].name
+        self._names = list(tensors) if tensors is not None else [o.name for o in proto.graph.output]
+        present = {o.name for o in proto.graph.output}
+        extra = [name for name in self._names if name not in present]
+        if extra:
+            proto = onnx.ModelProto.FromString(proto.SerializeToString())
+            proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
+        self._session = new_session(proto)
+
+    def run(self, samples: NDArray[np.float32]) -> list[NDArray[Any]]:
+        """samples (n, *input shape without batch) -> per tensor, its values (n, *shape without batch)."""
+        results = [self._session.run(self._names, {self._input: s[None]}) for s in samples]
+        return [np.concatenate(values) for values in zip(*results, strict=True)]
+
+
+def input_integers(qdq_proto: onnx.ModelProto) -> str:
+    """Name of the integer tensor behind the QuantizeLinear at the input."""
+    name = qdq_proto.graph.input[0].name
+    return next(str(n.output[0]) for n in qdq_proto.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == name)
+
+
+def output_integers(qdq_proto: onnx.ModelProto) -> str:
+    """Name of the integer tensor in front of the DequantizeLinear that writes the output."""
+    name = qdq_proto.graph.output[0].name
+    return next(
+        str(n.input[0]) for n in qdq_proto.graph.node if n.op_type == "DequantizeLinear" and n.output[0] == name
+    )
+
+
+class _Reader:
+    """Calibration samples one by one, as onnxruntime asks for them."""
+
+    def __init__(self, name: str, samples: NDArray[np.float32], progress: Progress | None) -> None:
+        self._name = name
+        self._samples = samples
+        self._progress = progress
+        self._at = 0
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        if self._progress is not None:
+            self._progress(self._at, len(self._samples))
+        if self._at == len(self._samples):
+            return None
+        self._at += 1
+        return {self._name: self._samples[self._at - 1 : self._at]}
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxruntime's advice about pre-processing is for other users than ours."""
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(FATAL)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _has_clip_without_zero(proto: onnx.ModelProto) -> bool:
+    editor = GraphEditor(proto)
+    limits = [clip_limits(node, editor) for node in editor.nodes("Clip")]
+    return any(each is not None and (each[0] > 0 or each[1] < 0) for each in limits)
+
+
+def _quantize_input_activation(proto: onnx.ModelProto) -> None:
+    """Quantise the input in front of a Relu or Clip, which onnxruntime leaves float there, with its output's scale.
+
+    That loses nothing: what saturates is what the Relu or Clip removes.
+    """
+    editor = GraphEditor(proto)
+    source = proto.graph.input[0].name
+    for node in editor.consumers(source):
+        if node.op_type not in ("Relu", "Clip"):
+            continue
+        after = next(n for n in editor.consumers(node.output[0]) if n.op_type == "QuantizeLinear")
+        integers, back = editor.fresh(f"{source}_quantized"), editor.fresh(f"{source}_dequantized")
+        parameters = list(after.input[1:])
+        pair = [
+            helper.make_node("QuantizeLinear", [source, *parameters], [integers], name=editor.fresh(f"{source}_q")),
+            helper.make_node("DequantizeLinear", [integers, *parameters], [back], name=editor.fresh(f"{source}_dq")),
+        ]
+        node.input[0] = back
+        moved = onnx.NodeProto()
+        moved.CopyFrom(node)
+        editor.replace(node, [*pair, moved])
+
+
+def _verify(proto: onnx.ModelProto) -> None:
+    """Raise AssertionError where a layer reads or writes a float tensor that is not between scales."""
+    graph = proto.graph
+    dequantized = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    readers: dict[str, list[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.op_type)
+    types = {t.name: t.data_type for t in graph.initializer}
+    outputs = {o.name for o in graph.output}
+    problems = []
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        loose = {name for name in node.input if name not in dequantized and types.get(name, TensorProto.FLOAT) == 1}
+        if node.op_type == "Clip":
+            loose -= set(node.input[1:])
+        free = [n for n in node.output if n in outputs or any(r != "QuantizeLinear" for r in readers.get(n, []))]
+        if loose or free:
+            problems.append(f"{node.op_type} '{node.name}'")
+    if problems:
+        raise AssertionError(f"onnxruntime left layers in float: {', '.join(problems)}")

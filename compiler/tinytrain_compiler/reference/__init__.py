@@ -1,0 +1,6 @@
+"""The same integer arithmetic as the generated C, in NumPy: the oracle of every test."""
+
+from .executor import run, run_all
+from .head import PrototypeHead
+
+__all__ = ["PrototypeHead", "run", "run_all"]

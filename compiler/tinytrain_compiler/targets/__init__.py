@@ -1,0 +1,1 @@
+"""Where compiled models run: this machine, firmware, emulated boards."""

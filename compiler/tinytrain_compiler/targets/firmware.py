@@ -1,0 +1,183 @@
+"""Build a compiled model into firmware with GCC, and measure what the linker made of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from elftools.elf.elffile import ELFFile
+
+from ..boards import Board
+from ..codegen.project import C_FLAGS, LINK_FLAGS, WARNING_FLAGS, App, linker_script, model_sources, render_project
+from ..errors import DoesNotFitError, TinyTrainError
+from .tools import require_tool
+
+COMPILER = "arm-none-eabi-gcc"
+PROCESSES = 4
+_CODE = (".text", ".vectors", ".boot_stage")
+
+
+@dataclass(frozen=True)
+class ObjectSize:
+    """One object file before the linker drops what nobody calls; bytes."""
+
+    code: int
+    constants: int
+    data: int  # initialised and zeroed
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A linked image and its sizes in bytes."""
+
+    elf: Path
+    board: Board
+    name: str
+    app: App
+    flash: Mapping[str, int]  # output section -> bytes of the load image
+    sram: Mapping[str, int]  # "stack", "data", "bss", "region0", ... -> bytes
+    objects: Mapping[str, ObjectSize]  # source file, relative -> size
+
+    @property
+    def flash_bytes(self) -> int:
+        """Code, constants and the initial values of data."""
+        return sum(self.flash.values())
+
+    @property
+    def code_bytes(self) -> int:
+        """Machine code alone, with the vector table."""
+        return sum(self.flash.get(section, 0) for section in _CODE)
+
+    @property
+    def sram_bytes(self) -> int:
+        """All RAM that the image claims, the stack included."""
+        return sum(self.sram.values())
+
+
+def build_firmware(
+    model_dir: Path, name: str, board: Board, region_banks: Sequence[str], app: App, build_dir: Path
+) -> Firmware:
+    """Compile model ``name`` in ``model_dir`` for ``board`` and link it, everything in ``build_dir``.
+
+    ``board`` may be what :func:`.qemu.emulation_board` returns. The model's own firmware/ folder is not used.
+    Raises DoesNotFitError where the linker runs out of a memory, ToolMissingError, or TinyTrainError with the
+    compiler's words.
+    """
+    require_tool(COMPILER)
+    model_dir, build_dir = model_dir.resolve(), build_dir.resolve()
+    shutil.rmtree(build_dir / "firmware", ignore_errors=True)
+    rendered = render_project(board, name, region_banks, app)
+    for path, text in rendered.items():
+        if path.startswith("firmware/"):
+            target = build_dir / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+    sources = [
+        *(model_dir / source for source in model_sources(name)),
+        *sorted((model_dir / "runtime").glob("*.c")),
+        *(build_dir / path for path in sorted(rendered) if path.startswith("firmware/") and path.endswith(".c")),
+    ]
+    includes = [f"-I{model_dir}", f"-I{model_dir / 'runtime'}"]
+    missing = [str(source) for source in sources if not source.is_file()]
+    if missing:
+        raise TinyTrainError(f"{model_dir} is not a compiled model '{name}': {', '.join(missing)} missing")
+    objects_dir = build_dir / "objects"
+    objects_dir.mkdir(parents=True, exist_ok=True)
+    flags = [*board.cpu_flags, *C_FLAGS, *WARNING_FLAGS, "-Werror", "-g", *includes]
+    objects = [objects_dir / f"{i:02}_{source.stem}.o" for i, source in enumerate(sources)]
+    commands = [[COMPILER, *flags, "-c", str(s), "-o", str(o)] for s, o in zip(sources, objects, strict=True)]
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        list(pool.map(_compile, commands))
+    elf = build_dir / f"{name}_{app}.elf"
+    _link(elf, objects, board, build_dir / linker_script(board), keep="tt_harness_layout" if app == "harness" else None)
+    sizes = {
+        str(source.relative_to(root)): _object_size(path)
+        for source, path in zip(sources, objects, strict=True)
+        for root in [build_dir if source.is_relative_to(build_dir / "firmware") else model_dir]
+    }
+    flash, sram = _image_sizes(elf)
+    return Firmware(elf, board, name, app, flash, sram, sizes)
+
+
+def _compile(command: Sequence[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise TinyTrainError(f"{' '.join(command)}\nfailed:\n{result.stderr.strip()}")
+
+
+def _link(elf: Path, objects: Sequence[Path], board: Board, script: Path, keep: str | None) -> None:
+    command = [
+        *(COMPILER, *board.cpu_flags, *LINK_FLAGS, "-T", str(script)),
+        *([f"-Wl,--undefined={keep}"] if keep else []),
+        *map(str, objects),
+        *("-lm", "-o", str(elf)),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not result.returncode:
+        return
+    overflows = dict(re.findall(r"region [`'](\w+)' overflowed by (\d+) bytes", result.stderr))
+    if not overflows:
+        raise TinyTrainError(f"{' '.join(command)}\nfailed:\n{result.stderr.strip()}")
+    sizes = {"FLASH": board.flash_bytes} | {bank.name: bank.bytes for bank in board.banks}
+    lines = [
+        f"  {memory}: needs {sizes[memory] + int(excess):,} bytes, has {sizes[memory]:,}: {int(excess):,} too many"
+        for memory, excess in overflows.items()
+    ]
+    raise DoesNotFitError("\n".join([f"the firmware does not fit {board.name}", *lines]))
+
+
+class Symbol(NamedTuple):
+    """A named piece of the image, Thumb bit removed."""
+
+    address: int
+    size: int  # 0 where an assembly file did not say
+    name: str
+    is_function: bool
+
+
+def read_symbols(elf: Path) -> list[Symbol]:
+    """The image's symbols in the order of their addresses."""
+    with elf.open("rb") as file:
+        table: Any = ELFFile(file).get_section_by_name(".symtab")
+        return sorted(
+            Symbol(s["st_value"] & ~1, s["st_size"], s.name, s["st_info"]["type"] == "STT_FUNC")
+            for s in table.iter_symbols()
+        )
+
+
+def _sections(path: Path) -> list[Any]:
+    with path.open("rb") as file:
+        return [(s.name, s["sh_type"], s["sh_size"], s["sh_flags"]) for s in ELFFile(file).iter_sections()]
+
+
+def _image_sizes(elf: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes by output section: in the load image, and in RAM."""
+    flash: dict[str, int] = {}
+    sram: dict[str, int] = {}
+    for name, kind, size, flags in _sections(elf):
+        if not flags & 0x2 or not size:  # SHF_ALLOC
+            continue
+        if kind != "SHT_NOBITS":
+            flash[name] = size
+        if flags & 0x1:  # SHF_WRITE
+            sram[name.removeprefix(".tt_").removeprefix(".")] = size
+    return flash, sram
+
+
+def _object_size(path: Path) -> ObjectSize:
+    code = constants = data = 0
+    for _, _, size, flags in _sections(path):
+        if flags & 0x2:  # SHF_ALLOC
+            if flags & 0x4:  # SHF_EXECINSTR
+                code += size
+            elif flags & 0x1:  # SHF_WRITE
+                data += size
+            else:
+                constants += size
+    return ObjectSize(code, constants, data)

@@ -1,0 +1,161 @@
+"""The generated C as a shared library on this machine, called through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codegen.render import render
+from ..errors import TinyTrainError, ToolMissingError
+from ..ops import Int8
+
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
+OPTIMISE = ("-O3", "-march=native", "-ffp-contract=off")
+GUARD = 64  # bytes on both sides of each region
+GUARD_BYTE = 0xA5
+ALIGNMENT = 16
+
+
+class _Result(ctypes.Structure):
+    _fields_ = (
+        ("label", ctypes.c_int32),
+        ("score", ctypes.c_int32),
+        ("output", ctypes.POINTER(ctypes.c_int8)),
+        ("features", ctypes.POINTER(ctypes.c_int8)),
+    )
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What one call of <name>_infer returned."""
+
+    label: int
+    score: int  # cosine in Q15, or the largest output byte before any enrolment
+    output: Int8
+    features: Int8
+
+
+@dataclass(frozen=True)
+class HostLayout:
+    """Sizes in bytes, as the report states them."""
+
+    name: str
+    region_bytes: Sequence[int]
+    input_bytes: int
+    output_bytes: int
+    features: int
+
+
+class _Guarded:
+    """Caller-owned memory with guard bytes around it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.raw = np.full(size + 2 * GUARD + ALIGNMENT, GUARD_BYTE, np.uint8)
+        self.start = GUARD + -(self.raw.ctypes.data + GUARD) % ALIGNMENT
+        self.address = self.raw.ctypes.data + self.start
+
+    def intact(self) -> bool:
+        outside = (self.raw[: self.start], self.raw[self.start + self.size :])
+        return all(bool((part == GUARD_BYTE).all()) for part in outside)
+
+
+class HostModel:
+    """A session of the compiled model. Raises TinyTrainError if a call fails or writes outside its memory."""
+
+    def __init__(self, directory: Path, layout: HostLayout, compiler: str = "cc") -> None:
+        self._layout = layout
+        self._build = tempfile.TemporaryDirectory(prefix="tinytrain-host-")
+        library = build_library(directory, layout.name, Path(self._build.name), compiler)
+        self._library = ctypes.CDLL(str(library))
+        size = self._library.host_session_bytes
+        size.restype = ctypes.c_size_t
+        self._session = _Guarded(size())
+        self._regions = [_Guarded(n) for n in layout.region_bytes]
+        arguments: list[object] = [ctypes.c_void_p(self._session.address)]
+        for region in self._regions:
+            arguments += [ctypes.c_void_p(region.address), ctypes.c_size_t(region.size)]
+        self._check("init", self._function("init")(*arguments))
+
+    @property
+    def session_bytes(self) -> int:
+        return self._session.size
+
+    def infer(self, x: Int8) -> Inference:
+        """x: int8, the input's bytes in memory order."""
+        result = _Result()
+        self._call("infer", self._bytes(x), ctypes.byref(result))
+        n = self._layout
+        return Inference(
+            result.label,
+            result.score,
+            np.ctypeslib.as_array(result.output, (n.output_bytes,)).copy(),
+            np.ctypeslib.as_array(result.features, (n.features,)).copy(),
+        )
+
+    def enroll(self, x: Int8, label: int) -> None:
+        self._call("enroll", self._bytes(x), ctypes.c_int32(label))
+
+    def forget(self) -> None:
+        self._call("forget")
+
+    def close(self) -> None:
+        self._build.cleanup()
+
+    def __enter__(self) -> HostModel:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _bytes(self, x: Int8) -> ctypes.c_void_p:
+        flat: NDArray[np.int8] = np.ascontiguousarray(x, np.int8).reshape(-1)
+        if flat.size != self._layout.input_bytes:
+            raise ValueError(f"an input has {self._layout.input_bytes} bytes, not {flat.size}")
+        self._held = flat  # keeps the memory alive during the call
+        return ctypes.c_void_p(flat.ctypes.data)
+
+    def _function(self, name: str) -> ctypes._NamedFuncPointer:
+        return getattr(self._library, f"{self._layout.name}_{name}")  # type: ignore[no-any-return]
+
+    def _call(self, name: str, *arguments: object) -> None:
+        self._check(name, self._function(name)(ctypes.c_void_p(self._session.address), *arguments))
+
+    def _check(self, name: str, status: int) -> None:
+        if status != 0:
+            raise TinyTrainError(f"{self._layout.name}_{name}() returned status {status}")
+        if not all(guarded.intact() for guarded in (self._session, *self._regions)):
+            raise TinyTrainError(f"{self._layout.name}_{name}() wrote outside the memory it was given")
+
+
+def model_sources(directory: Path, name: str) -> list[Path]:
+    """All C files that make up a compiled model."""
+    own = [directory / f"{name}{suffix}.c" for suffix in ("", "_weights", "_kernels")]
+    return own + sorted((directory / "runtime").glob("*.c"))
+
+
+def build_library(directory: Path, name: str, build: Path, compiler: str = "cc", flags: Sequence[str] = OPTIMISE) -> Path:
+    """Compile a model directory into a shared library, warnings as errors."""
+    if shutil.which(compiler) is None:
+        raise ToolMissingError(f"no C compiler '{compiler}' on PATH: install one, e.g. 'apt-get install gcc'")
+    shim = build / "shim.c"
+    shim.write_text(render("host/shim.c.j2", name=name))
+    library = build / f"lib{name}.so"
+    sources = [str(path) for path in (*model_sources(directory, name), shim)]
+    command = [
+        compiler, "-std=c11", *WARNINGS, *flags, "-fPIC", "-shared", f"-I{directory}", f"-I{directory / 'runtime'}",
+        *sources, "-o", str(library),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TinyTrainError(f"the generated C did not compile:\n{done.stderr.strip()}")
+    return library
