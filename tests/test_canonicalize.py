@@ -96,7 +96,7 @@ def test_batch_norm_with_no_layer_to_go_into_becomes_a_depthwise_conv() -> None:
     result = canonical(b.build(x))
     assert ops(result) == ["Conv", "Conv", "Relu", "Add", "Conv"]
     assert [attributes(n)["group"] for n in result.graph.node if n.op_type == "Conv"] == [3, 1, 3]
-    assert [n.name for n in result.graph.node][0] == "first"
+    assert result.graph.node[0].name == "first"
 
 
 def test_batch_norm_between_fully_connected_layers() -> None:
@@ -216,7 +216,7 @@ def test_no_ops_vanish_also_at_the_ends() -> None:
 
 @pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER", "VALID"])
 @settings(max_examples=8, deadline=None)
-@given(size=st.integers(12, 19), kernel=st.integers(1, 4), stride=st.integers(1, 3), dilation=st.integers(1, 2))
+@given(size=st.integers(20, 26), kernel=st.integers(1, 4), stride=st.integers(1, 3), dilation=st.integers(1, 2))
 def test_auto_pad_becomes_numbers(mode: str, size: int, kernel: int, stride: int, dilation: int) -> None:
     stride = min(stride, kernel)  # onnxruntime pads by negative amounts otherwise
     window = {"kernel": (kernel, 2), "strides": [stride, 1], "auto_pad": mode}

