@@ -45,6 +45,7 @@ _RUNTIME_H = """
 #define TINYTRAIN_H
 #include <stddef.h>
 #include <stdint.h>
+#define TT_ALIGNMENT 16
 typedef enum tt_status { TT_OK = 0, TT_ERR_MEMORY = -3, TT_ERR_LABEL = -4 } tt_status;
 typedef struct { int32_t label; int32_t score; const int8_t *output; const int8_t *features; } tt_result;
 int32_t tt_sum(const int8_t *bytes, size_t count, size_t step);

@@ -16,10 +16,12 @@ from .errors import EXIT_INTERNAL, TinyTrainError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from .boards import Board
+
 # Heavy modules (numpy, onnx, rich) are imported inside the commands: --help must answer at once.
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType[tuple[float, ...]]):
     """One number, or one per channel: 127.5 or 123.7,116.3,103.5."""
 
     name = "number[,number...]"
@@ -49,13 +51,19 @@ def tinytrain() -> None:
 @tinytrain.command("compile")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--board", required=True, help="Board name (see `tinytrain boards`) or a board TOML file.")
-@click.option("--calibration", type=click.Path(path_type=Path), metavar="FILE.npz|DIR",
-              help="Pictures or arrays the int8 ranges come from. Without it: generated noise, accuracy unverified.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz|DIR",
+    help="Pictures or arrays the int8 ranges come from. Without it: generated noise, accuracy unverified.",
+)
 @_mean
 @_std
 @click.option("--name", metavar="PREFIX", help="Prefix of all symbols and files (default: the model file's name).")
 @click.option("--classes", type=click.IntRange(1), default=10, show_default=True, help="Room for few-shot classes.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write (default: the prefix).")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write (default: the prefix)."
+)
 @_json
 def compile_command(
     model: Path, board: str, calibration: Path | None, mean: tuple[float, ...], std: tuple[float, ...],
@@ -83,9 +91,16 @@ def compile_command(
 @tinytrain.command()
 @_directory
 @_count
-@click.option("--data", type=click.Path(path_type=Path, exists=True), metavar="FILE.npz|DIR", help="Also run all of this data.")
-@click.option("--float", "float_model", type=click.Path(path_type=Path, exists=True), metavar="MODEL.onnx",
-              help="With --data: compare top-1 with this float model.")
+@click.option(
+    "--data", type=click.Path(path_type=Path, exists=True), metavar="FILE.npz|DIR", help="Also run all of this data."
+)
+@click.option(
+    "--float",
+    "float_model",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="MODEL.onnx",
+    help="With --data: compare top-1 with this float model.",
+)
 @_mean
 @_std
 @_json
@@ -110,11 +125,15 @@ def verify(
     else:
         ort = found["onnxruntime"]
         click.echo(f"host C against the NumPy reference: {found['host']['inputs']} inputs, {mismatched} bytes differ")
-        click.echo(f"operators against onnxruntime, same inputs: {ort['within_one_step']:.4%} of {ort['elements']:,} values "
-                   f"within one step, {ort['identical']:.4%} identical")
-        click.echo(f"whole network against onnxruntime: {ort['end_to_end_within_one_step']:.2%} of outputs within one step "
-                   f"(onnxruntime optimised against itself unoptimised: {ort['onnxruntime_against_itself']:.2%}), "
-                   f"top-1 agreement {ort['top1_agreement']:.1%}")
+        click.echo(
+            f"operators against onnxruntime, same inputs: {ort['within_one_step']:.4%} of {ort['elements']:,} values "
+            f"within one step, {ort['identical']:.4%} identical"
+        )
+        click.echo(
+            f"whole network against onnxruntime: {ort['end_to_end_within_one_step']:.2%} of outputs within one step "
+            f"(onnxruntime optimised against itself unoptimised: {ort['onnxruntime_against_itself']:.2%}), "
+            f"top-1 agreement {ort['top1_agreement']:.1%}"
+        )
         for key, value in found.get("data", {}).items():
             click.echo(f"{key.replace('_', ' ')}: {value if isinstance(value, int) else f'{value:.1%}'}")
     _fail_if(mismatched, f"{mismatched} bytes differ: the generated C is wrong here; please report it with the model")
@@ -139,10 +158,14 @@ def emulate(directory: Path, count: int | None, core_of: str | None, profile: bo
     if as_json:
         _print_json(found)
     else:
-        click.echo(f"{found['core']} on {found['runner']}: {found['inputs']} inputs, {found['mismatched_bytes']} bytes differ")
+        click.echo(
+            f"{found['core']} on {found['runner']}: {found['inputs']} inputs, {found['mismatched_bytes']} bytes differ"
+        )
         click.echo(f"{found['instructions_per_inference']:,} instructions per inference")
-        click.echo(f"{found['board']} image: {found['flash_bytes']:,} bytes of flash, {found['sram_bytes']:,} of SRAM (stack reserved; "
-                   f"{found['stack_bytes']:,} bytes of it used)")
+        click.echo(
+            f"{found['board']} image: {found['flash_bytes']:,} bytes of flash, {found['sram_bytes']:,} of SRAM "
+            f"(with the stack, of which {found['stack_bytes']:,} were used)"
+        )
         for symbol, instructions in found.get("profile", {}).items():
             click.echo(f"{instructions:12,}  {symbol}")
     _fail_if(found["mismatched_bytes"], "the emulated core and the reference disagree: please report it with the model")
@@ -156,14 +179,17 @@ def boards(as_json: bool) -> None:
 
     rows = [load_board(name) for name in list_boards()]
     if as_json:
-        _print_json([
-            {"name": b.name, "description": b.description, "core": b.core, "dsp": b.dsp, "fpu": b.fpu, "mve": b.mve,
-             "flash_bytes": b.flash_bytes, "ram_bytes": b.ram_bytes, "emulated_by": b.emulated_by or b.name} for b in rows
-        ])  # fmt: skip
+        _print_json([_board_facts(b) for b in rows])
         return
     for b in rows:
-        features = ", ".join(f for f, on in (("DSP", b.dsp), (f"FPU {b.fpu}", b.fpu != "none"), ("MVE", b.mve)) if on) or "no DSP, no FPU"
-        click.echo(f"{b.name:14} {b.core:15} {b.flash_bytes // 1024:6,} KB flash {b.ram_bytes // 1024:7,} KB RAM  {features:15} {b.description}")
+        has = [name for name, on in (("DSP", b.dsp), (f"FPU {b.fpu}", b.fpu != "none"), ("MVE", b.mve)) if on]
+        sizes = f"{b.flash_bytes // 1024:6,} KB flash {b.ram_bytes // 1024:7,} KB RAM"
+        click.echo(f"{b.name:14} {b.core:15} {sizes}  {', '.join(has) or 'no DSP, no FPU':15} {b.description}")
+
+
+def _board_facts(board: Board) -> dict[str, Any]:
+    keys = ("name", "description", "core", "dsp", "fpu", "mve", "flash_bytes", "ram_bytes")
+    return {key: getattr(board, key) for key in keys} | {"emulated_by": board.emulated_by or board.name}
 
 
 @tinytrain.command()
@@ -194,7 +220,7 @@ class _stages:  # noqa: N801  (used as a function)
 
         self._status = Console(stderr=True).status("starting")
         self._status.start()
-        return lambda stage: self._status.update(stage)  # type: ignore[no-any-return]
+        return lambda stage: self._status.update(stage)
 
     def __exit__(self, *_: object) -> None:
         if self._status is not None:

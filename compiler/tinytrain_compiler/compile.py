@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from . import __version__
 from .boards import Board, load_board
-from .codegen import emit_sources, kernel_table
+from .codegen import KernelTable, emit_sources, kernel_table
 from .codegen.emit import ModelInfo
 from .codegen.project import render_project
 from .errors import UsageError
@@ -30,11 +30,12 @@ from .frontends.onnx_support import check_supported
 from .frontends.qdq import import_qdq
 from .graph import Graph
 from .memory import MemoryPlan, plan_memory
+from .passes import run_passes
 from .quantize.calibration import Calibration, load_calibration
 from .quantize.input_bytes import pixel_map, quantize_samples
 from .quantize.quantizer import quantize, top1_agreement
 from .report import build_report, check_fit
-from .report.budget import flash_use, session_bytes, sram_use
+from .report.budget import FlashUse, SramUse, flash_use, session_bytes, sram_use
 
 DEFAULT_MEAN = DEFAULT_STD = (127.5,)
 DEFAULT_CLASSES = 10
@@ -106,26 +107,23 @@ def compile_model(
         progress("comparing int8 with float")
         agreement = None if samples.is_generated else top1_agreement(loaded.proto, qdq, samples.samples)
     progress("importing the quantised graph")
-    graph = import_qdq(qdq)
+    graph = run_passes(import_qdq(qdq))
     if graph.tensors[graph.features].bytes > MAX_FEATURES:
         raise UsageError(f"{path}: its embedding has more than {MAX_FEATURES} values; end the network in a pool")
 
     progress("planning memory")
-    session = session_bytes(classes, graph.tensors[graph.features].bytes)
-    plan = plan_memory(graph, target.banks, target.stack_bytes + session)
-    kernels = kernel_table(graph, prefix)
-    sram, flash = sram_use(plan, target, session), flash_use(kernels, target)
-    check_fit(sram, flash, plan, target, largest_buffers(plan))
+    lowered = lower(graph, target, prefix, classes)
+    check_fit(lowered.sram, lowered.flash, lowered.plan, target, largest_buffers(lowered.plan))
 
     progress("generating C")
     report = build_report(
-        graph=graph, plan=plan, kernels=kernels, board=target, sram=sram, flash=flash, name=prefix, source=path.name,
-        sha256=loaded.sha256, calibration=samples.description, top1_agreement=agreement, classes=classes,
+        graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
+        name=prefix, source=path.name, sha256=loaded.sha256, calibration=samples.description,
+        top1_agreement=agreement, classes=classes,
     )  # fmt: skip
     pixels = pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
-    sources = emit_sources(graph, plan, kernels, ModelInfo(prefix, loaded.sha256, options, classes, pixels))
-    sources |= render_project(target, prefix, plan.region_banks, "selftest")
+    sources = emit(lowered, ModelInfo(prefix, loaded.sha256, options, classes, pixels))
     files = {name: text.encode() for name, text in sources.items()}
     files["report.json"] = _json(report)
     files[f"{prefix}.qdq.onnx"] = _deterministic(qdq)
@@ -136,7 +134,33 @@ def compile_model(
         progress("writing files")
         directory = Path(output)
         write_files(directory, files)
-    return Artifacts(directory, prefix, target, graph, plan, report, files)
+    return Artifacts(directory, prefix, target, graph, lowered.plan, report, files)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A graph with its memory and its kernels, ready to be written as C."""
+
+    graph: Graph
+    board: Board
+    plan: MemoryPlan
+    kernels: KernelTable
+    sram: SramUse
+    flash: FlashUse
+
+
+def lower(graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES) -> Lowered:
+    """Plan memory and choose kernels; says nothing yet about whether it fits."""
+    session = session_bytes(classes, graph.tensors[graph.features].bytes)
+    plan = plan_memory(graph, board.banks, board.stack_bytes + session)
+    kernels = kernel_table(graph, prefix)
+    return Lowered(graph, board, plan, kernels, sram_use(plan, board, session), flash_use(kernels, board))
+
+
+def emit(lowered: Lowered, info: ModelInfo) -> dict[str, str]:
+    """All C, headers and build files, by path."""
+    sources = emit_sources(lowered.graph, lowered.plan, lowered.kernels, info)
+    return sources | render_project(lowered.board, info.prefix, lowered.plan.region_banks, "selftest")
 
 
 def default_name(model: str | Path) -> str:
@@ -198,7 +222,8 @@ def _manifest(files: dict[str, bytes], name: str, board: Board, sha256: str, opt
             "model_sha256": sha256,
             "options": options.strip(),
             "files": {
-                path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for path, data in sorted(files.items())
+                path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+                for path, data in sorted(files.items())
             },
         }
     )

@@ -16,6 +16,7 @@ from .errors import UsageError
 from .frontends.qdq import import_qdq
 from .graph import Graph
 from .ops import Int8
+from .passes import run_passes
 from .targets.host import HostLayout
 
 
@@ -71,7 +72,7 @@ def load_compiled(directory: str | Path) -> CompiledModel:
         load_board(board),
         json.loads((folder / "report.json").read_text()),
         qdq,
-        import_qdq(qdq),
+        run_passes(import_qdq(qdq)),
         np.load(folder / "test_inputs.npy", allow_pickle=False),
     )
 

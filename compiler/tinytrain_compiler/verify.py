@@ -68,10 +68,9 @@ class OracleTensors:
 
     def __init__(self, model: CompiledModel, samples: NDArray[np.float32]) -> None:
         self._model, self._graph = model, model.graph
-        integers = {n.input[0]: n.output[0] for n in model.qdq.graph.node if n.op_type == "QuantizeLinear"}
-        names = [name for name in self._graph.tensors if name in integers]
-        values = OrtSession(model.qdq, [integers[name] for name in names]).run(samples)
-        self._values = {name: _int8(value) for name, value in zip(names, values, strict=True)}
+        origins = self._graph.origins
+        values = OrtSession(model.qdq, list(origins.values())).run(samples)
+        self._values = {name: _int8(value) for name, value in zip(origins, values, strict=True)}
 
     def device_values(self, tensor: str) -> Int8:
         """int8 (n, *device shape)."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import time
 from pathlib import Path
 
@@ -82,10 +83,7 @@ def load_pack(path: Path) -> tuple[Tensor, Tensor]:
     pack = np.load(path, allow_pickle=False)
     jpeg, offsets = pack["jpeg"], pack["offsets"]
     images = np.stack(
-        [
-            np.asarray(Image.open(io.BytesIO(jpeg[a:b].tobytes())).convert("RGB"))
-            for a, b in zip(offsets[:-1], offsets[1:], strict=True)
-        ]
+        [np.asarray(Image.open(io.BytesIO(jpeg[a:b].tobytes())).convert("RGB")) for a, b in itertools.pairwise(offsets)]
     )
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(pack["labels"].astype(np.int64))
 
@@ -121,7 +119,9 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     with torch.inference_mode():
         for i in range(0, len(images), 250):
             x = F.interpolate(images[i : i + 250].float() / 127.5 - 1, size=IMAGE, mode="bilinear")
-            correct += int((model(x.contiguous(memory_format=torch.channels_last)).argmax(1) == labels[i : i + 250]).sum())
+            correct += int(
+                (model(x.contiguous(memory_format=torch.channels_last)).argmax(1) == labels[i : i + 250]).sum()
+            )
     return correct / len(images)
 
 
@@ -137,7 +137,10 @@ def train(args: argparse.Namespace) -> Backbone:
     decay = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.SGD(
-        [{"params": decay, "weight_decay": 1e-4}, {"params": plain, "weight_decay": 0.0}], lr=0.1, momentum=0.9, nesterov=True
+        [{"params": decay, "weight_decay": 1e-4}, {"params": plain, "weight_decay": 0.0}],
+        lr=0.1,
+        momentum=0.9,
+        nesterov=True,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=args.lr, total_steps=steps, pct_start=0.1)
     start = time.time()
@@ -156,7 +159,9 @@ def train(args: argparse.Namespace) -> Backbone:
             total += float(loss.detach())
         accuracy = evaluate(model, images[held_out], labels[held_out])
         mean = total / (step + 1)
-        print(f"epoch {epoch + 1:3d}  loss {mean:.3f}  held-out {accuracy:.3f}  {time.time() - start:.0f} s", flush=True)
+        print(
+            f"epoch {epoch + 1:3d}  loss {mean:.3f}  held-out {accuracy:.3f}  {time.time() - start:.0f} s", flush=True
+        )
         if args.checkpoint:
             torch.save(model.state_dict(), args.checkpoint)
     return model

@@ -23,7 +23,6 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sklearn.datasets import load_digits
-
 from tinytrain_compiler import compile_model
 from tinytrain_compiler.compiled import load_compiled
 from tinytrain_compiler.quantize.input_bytes import pixel_map
@@ -132,11 +131,13 @@ def main() -> None:
     classes.add_row("recognised", *hits)
     facts = Table(box=None, show_header=False, padding=(0, 1))
     per_inference = round(sum(ran.instructions[len(support) :]) / len(query))
+    used = f"{ran.stack_bytes:,} of the stack's {model.board.stack_bytes:,} used"
     for name, value in (
         ("learnt from", f"{SHOTS} examples of each of {CLASSES} digits; the network had never seen one"),
-        ("accuracy", f"[bold green]{correct / len(query):.1%}[/] of {len(query)} queries (95 % interval {low:.1%} .. {high:.1%}; chance 10 %)"),
+        ("accuracy", f"[bold green]{correct / len(query):.1%}[/] of {len(query)} queries "
+                     f"(95 % interval {low:.1%} .. {high:.1%}; chance 10 %)"),
         ("instructions", f"{per_inference:,} per inference, counted exactly"),
-        ("SRAM", f"{image.sram_bytes:,} of {memory['sram']['budget_bytes']:,} bytes, {ran.stack_bytes:,} of the stack's {model.board.stack_bytes:,} used"),
+        ("SRAM", f"{image.sram_bytes:,} of {memory['sram']['budget_bytes']:,} bytes, {used}"),
         ("flash", f"{image.flash_bytes:,} of {memory['flash']['budget_bytes']:,} bytes"),
         ("bit for bit", f"{same} of {len(query)} embeddings equal the host's in every byte"),
     ):  # fmt: skip

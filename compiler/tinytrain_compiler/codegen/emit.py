@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import __version__
-from ..graph import Graph
-from ..memory import MemoryPlan, Placement
+from ..graph import Graph, Node
+from ..memory import MemoryPlan
 from ..ops import Int8, operator_of
 from ..quantize.input_bytes import PixelMap
 from ..reference import run
 from ..resources import RUNTIME
-from .kernels import INPUT_NAMES, KernelTable, has_params, kernel_bodies
+from .kernels import KernelTable, has_params, kernel_bodies
 from .render import Identifiers, c_comment, c_string, c_type, render
 
 RUNTIME_VERSION = 1  # TT_RUNTIME_VERSION of runtime_c/tinytrain.h
@@ -62,66 +61,99 @@ def selftest_input(count: int) -> Int8:
     return values.view(np.int8)
 
 
+class _Names:
+    """C names of one model's tensors, scratch buffers and layers; unique, and alike in all files."""
+
+    def __init__(self, graph: Graph, plan: MemoryPlan, prefix: str) -> None:
+        self.prefix = prefix
+        self._plan = plan
+        self._layers = Identifiers()
+        tensors, scratch = Identifiers(), Identifiers()
+        self.tensors = {name: f"{prefix}_at_{tensors.make(name)}".upper() for name in graph.tensors}
+        self.scratch = {name: f"{prefix}_scratch_{scratch.make(name)}".upper() for name in plan.scratch}
+
+    def layer(self, node: Node) -> str:
+        return f"{self.prefix}_{self._layers.make(node.name)}"
+
+    def address(self, tensor: str) -> str:
+        """C expression inside run(): a region's base and the offset's macro."""
+        return f"r{self._plan.tensors[tensor].region} + {self.tensors[tensor]}"
+
+    def scratch_address(self, node: Node) -> str:
+        return f"r{self._plan.scratch[node.name].region} + {self.scratch[node.name]}"
+
+
 def _context(graph: Graph, plan: MemoryPlan, kernels: KernelTable, info: ModelInfo) -> dict[str, Any]:
-    names = Identifiers()
+    """Everything the templates print; they decide nothing."""
+    names = _Names(graph, plan, info.prefix)
+    ends = {"input": graph.input, "output": graph.output, "features": graph.features}
+    return {
+        "name": info.prefix,
+        "NAME": info.prefix.upper(),
+        "c_string": c_string(info.prefix),
+        "version": __version__,
+        "runtime_version": RUNTIME_VERSION,
+        "info": info,
+        "options": c_comment(info.options),
+        **{end: graph.tensors[tensor] for end, tensor in ends.items()},
+        "places": {end: plan.tensors[tensor] for end, tensor in ends.items()},
+        "macros": {end: names.tensors[tensor] for end, tensor in ends.items()},
+        "regions": [{"bytes": b, "bank": bank} for b, bank in zip(plan.region_bytes, plan.region_banks, strict=True)],
+        "uses_region": sorted({p.region for p in plan.placements}),
+        "map": _memory_map(plan, names),
+        "lower_bound": plan.lower_bound_bytes,
+        **_layers(graph, plan, kernels, names),
+        "functions": _functions(kernels),
+        "selftest_seed": SELFTEST_SEED,
+        "selftest_crc": _selftest_crc(graph),
+    }
+
+
+def _layers(graph: Graph, plan: MemoryPlan, kernels: KernelTable, names: _Names) -> dict[str, list[dict[str, Any]]]:
+    """Constant arrays, parameter structs and calls, layer by layer."""
     arrays: list[dict[str, Any]] = []
     params: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
-    offsets: dict[str, str] = {}  # tensor or scratch name -> macro
-    for tensor in graph.tensors:
-        offsets[tensor] = f"{info.prefix}_at_{names.make(tensor)}".upper()
-
-    def address(placement: Placement, macro: str) -> str:
-        return f"r{placement.region} + {macro}"
-
-    scratch_names = Identifiers()
-    scratch_macro = {name: f"{info.prefix}_scratch_{scratch_names.make(name)}".upper() for name in plan.scratch}
-    layer_names = Identifiers()
     for use in kernels.uses:
         node, kernel = use.node, use.kernel
-        layer = layer_names.make(node.name)
+        layer = names.layer(node)
+        members: dict[str, Any] = {member: f"{layer}_{member}" for member in kernel.arrays} | dict(kernel.scalars)
+        arguments = [names.address(tensor) for tensor in (*node.inputs, node.output)]
         for member, values in kernel.arrays.items():
-            arrays.append({"name": f"{info.prefix}_{layer}_{member}", "type": c_type(values), "values": values, "layer": node.name})
+            arrays.append({"name": members[member], "type": c_type(values), "values": values})
         if has_params(kernel):
-            members = {m: f"{info.prefix}_{layer}_{m}" for m in kernel.arrays} | dict(kernel.scalars)
-            params.append({"name": f"{info.prefix}_{layer}", "type": kernel.params_type, "members": members})
-        arguments = [address(plan.tensors[name], offsets[name]) for name in (*node.inputs, node.output)]
-        if has_params(kernel):
-            arguments.append(f"&{info.prefix}_{layer}")
+            params.append({"name": layer, "type": kernel.params_type, "members": members})
+            arguments.append(f"&{layer}")
         if node.name in plan.scratch:
-            arguments.append(address(plan.scratch[node.name], scratch_macro[node.name]))
-        calls.append({"function": use.symbol, "arguments": arguments, "comment": c_comment(_describe(graph, use.node))})
-    x, y, f = (graph.tensors[name] for name in (graph.input, graph.output, graph.features))
+            arguments.append(names.scratch_address(node))
+        calls.append({"function": use.symbol, "arguments": arguments, "comment": c_comment(_describe(graph, node))})
+    return {"arrays": arrays, "params": params, "calls": calls}
+
+
+def _functions(kernels: KernelTable) -> list[dict[str, Any]]:
+    """Each kernel function once, with the layers that share it."""
     functions = []
     for symbol, prototype in kernels.prototypes.items():
-        kernel = next(use.kernel for use in kernels.uses if use.symbol == symbol)
-        layers = [use.node.name for use in kernels.uses if use.symbol == symbol]
-        functions.append({"prototype": prototype, "bodies": kernel_bodies(kernel), "layers": c_comment(", ".join(layers))})
-    return {
-        "name": info.prefix, "NAME": info.prefix.upper(), "version": __version__, "info": info,
-        "runtime_version": RUNTIME_VERSION, "c_string": c_string(info.prefix), "options": c_comment(info.options),
-        "input": x, "output": y, "features": f, "places": {
-            key: plan.tensors[t.name] for key, t in (("input", x), ("output", y), ("features", f))
-        },
-        "macros": {key: offsets[t.name] for key, t in (("input", x), ("output", y), ("features", f))},
-        "regions": [{"bytes": size, "bank": bank} for size, bank in zip(plan.region_bytes, plan.region_banks, strict=True)],
-        "map": _memory_map(plan, offsets, scratch_macro), "arrays": arrays, "params": params, "calls": calls,
-        "functions": functions, "uses_region": sorted({p.region for p in plan.placements}),
-        "lower_bound": plan.lower_bound_bytes, "selftest_seed": SELFTEST_SEED, "selftest_crc": _selftest_crc(graph),
-        "INPUT_NAMES": INPUT_NAMES,
-    }  # fmt: skip
+        uses = [use for use in kernels.uses if use.symbol == symbol]
+        layers = c_comment(", ".join(use.node.name for use in uses))
+        functions.append({"prototype": prototype, "bodies": kernel_bodies(uses[0].kernel), "layers": layers})
+    return functions
 
 
-def _memory_map(plan: MemoryPlan, tensors: dict[str, str], scratch: dict[str, str]) -> list[dict[str, Any]]:
+def _memory_map(plan: MemoryPlan, names: _Names) -> list[dict[str, Any]]:
+    """A row per tensor and scratch buffer, by address."""
+    scratch_of = {id(placement): node for node, placement in plan.scratch.items()}
     rows = []
     for p in sorted(plan.placements, key=lambda p: (p.region, p.offset, p.buffer.first)):
-        macros = [tensors[t] for t in p.buffer.tensors] or [scratch[p.buffer.name.removesuffix(" (scratch)")]]
-        rows += [{"macro": m, "offset": p.offset, "bytes": p.buffer.bytes, "first": p.buffer.first, "last": p.buffer.last,
-                  "region": p.region} for m in macros]  # fmt: skip
+        macros = [names.tensors[t] for t in p.buffer.tensors] or [names.scratch[scratch_of[id(p)]]]
+        for macro in macros:
+            buffer = p.buffer
+            rows.append({"macro": macro, "offset": p.offset, "bytes": buffer.bytes, "region": p.region,
+                         "first": buffer.first, "last": buffer.last})  # fmt: skip
     return rows
 
 
-def _describe(graph: Graph, node: Any) -> str:
+def _describe(graph: Graph, node: Node) -> str:
     def shape(name: str) -> str:
         return "x".join(str(d) for d in graph.tensors[name].shape)
 
@@ -133,7 +165,3 @@ def _describe(graph: Graph, node: Any) -> str:
 def _selftest_crc(graph: Graph) -> int:
     output, features = run(graph, selftest_input(graph.tensors[graph.input].bytes))
     return zlib.crc32(features.tobytes(), zlib.crc32(output.tobytes()))
-
-
-def weight_bytes(arrays: dict[str, NDArray[Any]]) -> int:
-    return sum(int(a.nbytes) for a in arrays.values())

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..graph import Graph, Node
 from ..ops import Kernel, operator_of
-from .render import environment, render
+from .render import LINE, environment, render
 
 # variant -> what the preprocessor asks; tried in order, `portable` last. MVE will stand first.
 VARIANTS = {"dsp": "TT_USE_DSP"}
@@ -58,7 +58,9 @@ def kernel_table(graph: Graph, prefix: str) -> KernelTable:
                 symbol, number = f"{base}_v{number}", number + 1
             taken.add(symbol)
             symbols[kernel.identity] = symbol
-            prototypes[symbol] = _prototype(symbol, node, kernel, bool(operator_of(node).scratch_bytes(node, graph.tensors)))
+            prototypes[symbol] = _prototype(
+                symbol, node, kernel, bool(operator_of(node).scratch_bytes(node, graph.tensors))
+            )
         uses.append(KernelUse(node, kernel, symbols[kernel.identity]))
     return KernelTable(tuple(uses), prototypes)
 
@@ -93,5 +95,10 @@ def _body(template: str, kernel: Kernel) -> str:
     marker = "@constants@"
     body = render(template, constants=marker, **context)
     used = set(re.findall(r"\b[A-Z]+\b", body))
-    constants = ", ".join(f"{name} = {value}" for name, value in kernel.shape.items() if name in used)
-    return body.replace(marker, constants)
+    constants = [f"{name} = {value}" for name, value in kernel.shape.items() if name in used]
+    lines = [""]
+    for constant in constants:
+        if len(lines[-1]) + len(constant) > LINE - 16:
+            lines.append("")
+        lines[-1] += f"{constant}, "
+    return body.replace(marker, "\n           ".join(line.strip() for line in lines).removesuffix(","))

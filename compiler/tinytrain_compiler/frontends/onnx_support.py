@@ -23,6 +23,7 @@ from .float_passes.matmul import as_bias
 from .float_passes.pooling import reduced_axes
 from .float_passes.reshapes import RESHAPES
 from .float_passes.windows import window_of
+from .onnx_alternatives import ALTERNATIVES, GENERIC_FIX, NO_GATE
 from .onnx_file import is_quantized
 
 Complaint = tuple[str, str]  # reason, fix
@@ -92,8 +93,7 @@ def check_supported(proto: onnx.ModelProto) -> None:
     for node in editor.nodes():
         for reason, fix in _findings(Context(node, editor, quantized), default_opset(proto)):
             problems.append(Problem(node.name or node.output[0], _spelled(node), reason, fix))
-    output = proto.graph.output[0].name
-    if not problems and output not in editor.shapes:
+    if not problems and (output := proto.graph.output[0].name) not in editor.shapes:
         problems.append(Problem(output, "output", "its shape cannot be inferred", "export the model with fixed shapes"))
     if problems:
         raise UnsupportedModelError(problems)
@@ -116,7 +116,7 @@ def _findings(c: Context, opset: int) -> Findings:
             reason = f"operators of the domain '{c.node.domain}' are not supported"
         elif not onnx.defs.has(c.node.op_type, opset, ""):
             reason = "there is no such operator in ONNX"
-        yield reason, _ALTERNATIVES.get(c.node.op_type, _GENERIC_FIX)
+        yield reason, ALTERNATIVES.get(c.node.op_type, GENERIC_FIX)
         return
     found = list(rule(c))
     for reason, fix in found:
@@ -130,42 +130,7 @@ def _findings(c: Context, opset: int) -> Findings:
         yield f"its input has {len(shape)} dimensions {shape}", "reshape it to (1, C, H, W) or (1, F)"
 
 
-# Operators that compute nothing may see other shapes on the way.
-_ANY_RANK = frozenset({*RESHAPES, "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear"})
-
-_GENERIC_FIX = "replace it by supported operators ('tinytrain ops' lists them), or end the model in front of it"
-_NO_GATE = (
-    "train without squeeze-and-excite and gates, as MobileNetV2 and MCUNet do; as an activation use ReLU or ReLU6"
-)
-_ALTERNATIVES = {
-    "HardSwish": "export with ReLU6 or ReLU instead (MobileNetV3: its ReLU variant) and fine-tune",
-    "HardSigmoid": _NO_GATE,
-    "Sigmoid": "at the end of the model leave it out, the largest output stays the same; elsewhere: " + _NO_GATE,
-    "Swish": "use ReLU6 or ReLU and fine-tune",
-    "LeakyRelu": "use ReLU and fine-tune",
-    "PRelu": "use ReLU and fine-tune",
-    "Elu": "use ReLU and fine-tune",
-    "Gelu": "use ReLU and fine-tune",
-    "Tanh": "use ReLU, or Clip from -1 to 1",
-    "LogSoftmax": "leave it out: the largest output stays the same",
-    "ArgMax": "leave it out: the firmware finds the largest output itself",
-    "Transpose": "export the model in NCHW without transposes (tf2onnx: --inputs-as-nchw INPUT)",
-    "Pad": "use the pads of the Conv or pool that follows",
-    "Concat": "use Add for skip connections, as ResNet and MobileNetV2 do",
-    "Cast": "export the whole model in float32, without casts",
-    "ConvTranspose": "compile an encoder or classifier; upsampling is not supported",
-    "Resize": "compile an encoder or classifier at its final size; resize pictures before the model",
-    "Upsample": "compile an encoder or classifier at its final size; resize pictures before the model",
-    "GlobalMaxPool": "use GlobalAveragePool, or a MaxPool over the whole picture",
-    "InstanceNormalization": "use BatchNormalization",
-    "LayerNormalization": "use BatchNormalization",
-    "GroupNormalization": "use BatchNormalization",
-    "QLinearConv": "quantise in QDQ format (QuantFormat.QDQ), or pass the float model",
-    "QLinearMatMul": "quantise in QDQ format (QuantFormat.QDQ), or pass the float model",
-    "ConvInteger": "quantise statically in QDQ format, or pass the float model",
-    "MatMulInteger": "quantise statically in QDQ format, or pass the float model",
-    "DynamicQuantizeLinear": "quantise statically in QDQ format, or pass the float model",
-}
+_ANY_RANK = frozenset({*RESHAPES, "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear"})  # nothing computed
 
 
 def _need_rank(c: Context, rank: int) -> Findings:
@@ -280,7 +245,7 @@ def _div(c: Context) -> Findings:
 
 def _foldable(c: Context) -> Findings:
     if not c.is_constant(0) and not c.is_constant(1):
-        yield "both of its inputs are computed by the model", _NO_GATE if c.node.op_type == "Mul" else ""
+        yield "both of its inputs are computed by the model", NO_GATE if c.node.op_type == "Mul" else ""
     elif c.quantized:
         yield "it has a constant side in a quantised model", "fold it into a Conv or Gemm before quantising"
     elif all(c.shape(i) is not None for i in (0, 1)) and as_affine(c.node, c.editor) is None:

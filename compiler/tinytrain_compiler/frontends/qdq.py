@@ -43,7 +43,7 @@ class Pending:
     high: float = np.inf
 
 
-class Unsupported(Exception):
+class UnsupportedNodeError(Exception):
     """Raised by the builder of one node; the importer turns it into a Problem and goes on."""
 
     def __init__(self, reason: str, fix: str) -> None:
@@ -57,7 +57,7 @@ BUILDERS: dict[str, Builder] = {}
 
 def builder(*op_types: str) -> Callable[[Builder], Builder]:
     def add(function: Builder) -> Builder:
-        BUILDERS.update({op_type: function for op_type in op_types})
+        BUILDERS.update(dict.fromkeys(op_types, function))
         return function
 
     return add
@@ -95,7 +95,7 @@ class QdqImporter:
         for node in self.proto.graph.node:
             try:
                 self._import(node, graph_input)
-            except Unsupported as error:
+            except UnsupportedNodeError as error:
                 self.problems.append(Problem(node.name or node.output[0], node.op_type, error.reason, error.fix))
                 break  # what follows depends on it and would only repeat the complaint
         if self.problems:
@@ -104,9 +104,17 @@ class QdqImporter:
         if output is None or output in self.flattened:
             reason = "the model's output is not a quantised tensor" if output is None else "it flattens the output"
             raise UnsupportedModelError(
-                [Problem(self.proto.graph.output[0].name, "output", reason, "end the model in Gemm, Conv, a pool or Softmax")]
+                [
+                    Problem(
+                        self.proto.graph.output[0].name,
+                        "output",
+                        reason,
+                        "end the model in Gemm, Conv, a pool or Softmax",
+                    )
+                ]
             )
-        graph = Graph(self.activations[graph_input], output, self._features(output), self.tensors, self.nodes)
+        origins = {tensor: integers for integers, tensor in self.quantized.items()}
+        graph = Graph(self.activations[graph_input], output, self._features(output), self.tensors, self.nodes, origins)
         verify(graph, after="import")
         return graph
 
@@ -120,7 +128,9 @@ class QdqImporter:
         elif node.op_type in BUILDERS:
             self.pending[node.output[0]] = BUILDERS[node.op_type](self, node)
         else:
-            raise Unsupported("no integer kernel computes it", "see `tinytrain ops` for the supported operators")
+            raise UnsupportedNodeError(
+                "no integer kernel computes it", "see `tinytrain ops` for the supported operators"
+            )
 
     def _dequantize(self, node: onnx.NodeProto) -> None:
         source, name = node.input[0], node.output[0]
@@ -147,10 +157,14 @@ class QdqImporter:
 
             self.pending[source] = Pending(node, "lookup", (previous.name,), previous.shape, LookupAttributes())
         if source == graph_input:
-            self.quantized[name] = self.activations[source] = self._tensor(source, device_shape(self.dims[source]), quantization)
+            self.quantized[name] = self.activations[source] = self._tensor(
+                source, device_shape(self.dims[source]), quantization
+            )
             return
         if source not in self.pending:
-            raise Unsupported("it quantises a value that no supported operator computes", "export the model again as float")
+            raise UnsupportedNodeError(
+                "it quantises a value that no supported operator computes", "export the model again as float"
+            )
         self.quantized[name] = self._finish(source, self.pending.pop(source), quantization)
 
     def _finish(self, float_name: str, pending: Pending, quantization: Quantization) -> str:
@@ -165,11 +179,15 @@ class QdqImporter:
         source = self.tensors[pending.inputs[0]]
         keeps_scale = pending.op in ("max_pool", "reshape")
         target = output
-        if keeps_scale and (source.quantization != quantization or (pending.op == "reshape" and (low, high) != (-128, 127))):
+        if keeps_scale and (
+            source.quantization != quantization or (pending.op == "reshape" and (low, high) != (-128, 127))
+        ):
             from ..ops.lookup import LookupAttributes
 
             target = self._tensor(f"{float_name}.unscaled", pending.shape, source.quantization)
-            self._append(pending.node.name + ".pool" if pending.op == "max_pool" else name + ".view", pending, target, {})
+            self._append(
+                pending.node.name + ".pool" if pending.op == "max_pool" else name + ".view", pending, target, {}
+            )
             self.nodes.append(Node(name, "lookup", (target,), output, LookupAttributes(low, high)))
         else:
             limits = {} if pending.op == "reshape" else {"low": low, "high": high}
@@ -194,7 +212,9 @@ class QdqImporter:
         s_x = self.tensors[pending.inputs[0]].quantization.scale
         bias = np.rint(pending.constants["bias_real"] / (pending.constants["weight_scales"] * s_x))
         if np.any(np.abs(bias) > 2**31 - 1):
-            raise Unsupported("its bias is too large for 32 bits at the scale of its weights", "retrain or rescale the layer")
+            raise UnsupportedNodeError(
+                "its bias is too large for 32 bits at the scale of its weights", "retrain or rescale the layer"
+            )
         return bias.astype(np.int32)
 
     # -- helpers the builders use --------------------------------------------------------------
@@ -204,8 +224,12 @@ class QdqImporter:
         if name in self.activations:
             return self.tensors[self.activations[name]]
         if name in self.constants or name in self.initializers:
-            raise Unsupported(f"its input '{name}' is a constant", "fold it into the neighbouring Conv or Gemm before export")
-        raise Unsupported(f"its input '{name}' is not quantised", "quantise it, or pass the float model instead")
+            raise UnsupportedNodeError(
+                f"its input '{name}' is a constant", "fold it into the neighbouring Conv or Gemm before export"
+            )
+        raise UnsupportedNodeError(
+            f"its input '{name}' is not quantised", "quantise it, or pass the float model instead"
+        )
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         return device_shape(self.dims[name])
@@ -216,14 +240,18 @@ class QdqImporter:
             return self.constants[name]
         if name in self.initializers:
             return Constant(self.initializers[name].astype(np.float64), np.ones(1))
-        raise Unsupported(f"its weight '{name}' is not a constant", "only layers with fixed weights can be compiled")
+        raise UnsupportedNodeError(
+            f"its weight '{name}' is not a constant", "only layers with fixed weights can be compiled"
+        )
 
     def integer_weights(self, name: str) -> Constant:
         constant = self.constant(name)
         if constant.values.dtype.kind != "i" or np.abs(constant.values).max(initial=0) > 128:
-            raise Unsupported(f"its weight '{name}' is not int8", "quantise weights to int8")
+            raise UnsupportedNodeError(f"its weight '{name}' is not int8", "quantise weights to int8")
         if constant.values.max(initial=0) > INT8_MAX:
-            raise Unsupported(f"its weight '{name}' has a zero point that int8 cannot absorb", "use symmetric int8 weights")
+            raise UnsupportedNodeError(
+                f"its weight '{name}' has a zero point that int8 cannot absorb", "use symmetric int8 weights"
+            )
         return constant
 
     # -- internals -----------------------------------------------------------------------------
@@ -232,12 +260,15 @@ class QdqImporter:
         scale = self.initializers[node.input[1]]
         zero = self.initializers[node.input[2]] if len(node.input) > 2 else np.uint8(0)
         if scale.size != 1 or zero.dtype not in (np.int8, np.uint8):
-            raise Unsupported("activations need one scale a tensor and 8 bits", "quantise activations per tensor to int8")
+            raise UnsupportedNodeError(
+                "activations need one scale a tensor and 8 bits", "quantise activations per tensor to int8"
+            )
         # uint8 activations are the same steps, numbered from -128
         offset = 128 if zero.dtype == np.uint8 else 0
         return Quantization(float(scale.reshape(())), int(zero.reshape(())) - offset)
 
     def _tensor(self, name: str, shape: tuple[int, ...], quantization: Quantization) -> str:
+        name = name.removesuffix("_QuantizeLinear_Input")  # onnxruntime renames what stands before a QuantizeLinear
         while name in self.tensors:
             name += "'"
         self.tensors[name] = Tensor(name, shape, quantization)

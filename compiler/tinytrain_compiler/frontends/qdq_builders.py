@@ -16,7 +16,7 @@ from ..ops.max_pool import MaxPoolAttributes
 from ..ops.reshape import ReshapeAttributes
 from ..ops.softmax import SoftmaxAttributes
 from ..ops.window import Window
-from .qdq import Pending, QdqImporter, Unsupported, builder
+from .qdq import Pending, QdqImporter, UnsupportedNodeError, builder
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -35,12 +35,12 @@ def _window(attrs: dict[str, Any], kernel: tuple[int, int], height: int, width: 
             total = max((-(-size // stride[i]) - 1) * stride[i] + extent - size, 0)
             small, large = total // 2, total - total // 2
             pads[i], pads[i + 2] = (small, large) if mode == "SAME_UPPER" else (large, small)
-    return Window(kernel, stride, dilation, (pads[0], pads[1]), (pads[2], pads[3]))  # type: ignore[arg-type]
+    return Window(kernel, stride, dilation, (pads[0], pads[1]), (pads[2], pads[3]))
 
 
 def _checked_window(window: Window, shape: tuple[int, ...], expected: tuple[int, ...]) -> Window:
     if window.output_size(*shape[:2]) != expected[:2]:
-        raise Unsupported("its output size needs ceil_mode", "export it with ceil_mode=0")
+        raise UnsupportedNodeError("its output size needs ceil_mode", "export it with ceil_mode=0")
     return window
 
 
@@ -73,7 +73,7 @@ def conv(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
 def gemm(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
     attrs = attributes(node)
     if attrs.get("transA", 0) or attrs.get("alpha", 1.0) != 1.0 or attrs.get("beta", 1.0) != 1.0:
-        raise Unsupported("transA, alpha and beta other than 1 have no kernel", "fold them into the weights")
+        raise UnsupportedNodeError("transA, alpha and beta other than 1 have no kernel", "fold them into the weights")
     return _fully_connected(importer, node, transposed=bool(attrs.get("transB", 0)))
 
 
@@ -105,7 +105,9 @@ def _fully_connected(importer: QdqImporter, node: onnx.NodeProto, transposed: bo
 def add(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
     a, b = importer.activation(node.input[0]), importer.activation(node.input[1])
     if a.shape != b.shape:
-        raise Unsupported(f"its inputs have the shapes {a.shape} and {b.shape}", "only equal shapes can be added")
+        raise UnsupportedNodeError(
+            f"its inputs have the shapes {a.shape} and {b.shape}", "only equal shapes can be added"
+        )
     return Pending(node, "add", (a.name, b.name), a.shape, AddAttributes())
 
 
@@ -122,7 +124,7 @@ def pool(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
     x = importer.activation(node.input[0])
     kernel = tuple(attrs["kernel_shape"])
     out = importer.shape_of(node.output[0])
-    window = _checked_window(_window(attrs, kernel, *x.shape[:2]), x.shape, out)  # type: ignore[arg-type]
+    window = _checked_window(_window(attrs, kernel, *x.shape[:2]), x.shape, out)
     if node.op_type == "MaxPool":
         return Pending(node, "max_pool", (x.name,), out, MaxPoolAttributes(window))
     return Pending(node, "avg_pool", (x.name,), out, AvgPoolAttributes(window, bool(attrs.get("count_include_pad", 0))))
@@ -156,10 +158,10 @@ def reshape(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
         return len(s) == 1 or s[2] == 1 or s[0] * s[1] == 1
 
     if x.name in importer.flattened and len(shape) != 1:
-        raise Unsupported("it reshapes a flattened picture", "let a Gemm follow the Flatten directly")
+        raise UnsupportedNodeError("it reshapes a flattened picture", "let a Gemm follow the Flatten directly")
     if shape != x.shape and not (same_order(x.shape) and same_order(shape)):
         if len(shape) != 1:
-            raise Unsupported(
+            raise UnsupportedNodeError(
                 f"it turns {x.shape} into {shape} (height, width, channels), which reorders memory",
                 "reshape only between pictures with one channel or one pixel, or flatten into a Gemm",
             )
@@ -172,5 +174,5 @@ def softmax(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
     x = importer.activation(node.input[0])
     axis, rank = attributes(node).get("axis", -1), len(importer.dims[node.input[0]])
     if axis % rank != 1 and not (len(x.shape) == 3 and x.shape[0] * x.shape[1] == 1):
-        raise Unsupported("it does not run over the channels", "use axis=1")
+        raise UnsupportedNodeError("it does not run over the channels", "use axis=1")
     return Pending(node, "softmax", (x.name,), x.shape, SoftmaxAttributes())

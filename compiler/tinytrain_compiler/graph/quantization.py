@@ -52,4 +52,5 @@ def requantize(
     acc: int64 holding values of int32 range; multiplier broadcasts against it. Rounds half up.
     """
     scaled = (acc * multiplier.astype(np.int64) + (1 << (31 - shift))) >> (32 - shift)
-    return np.clip(scaled + zero_point, low, high).astype(np.int8)
+    y: NDArray[np.int8] = np.clip(scaled + zero_point, low, high).astype(np.int8)
+    return y

@@ -67,7 +67,8 @@ def plan_memory(graph: Graph, banks: Sequence[Bank], reserved_bytes: int, seed: 
 def _spread(buffers: list[Buffer], banks: Sequence[Bank], free: list[int], bound: int, seed: int) -> MemoryPlan:
     """Fill the banks in order of preference, small and short-lived buffers first: they are the busiest."""
     left = sorted(range(len(buffers)), key=lambda i: (buffers[i].bytes, i))
-    region_of, offset_of, names = [0] * len(buffers), [0] * len(buffers), []
+    region_of, offset_of = [0] * len(buffers), [0] * len(buffers)
+    names: list[str] = []
     for bank, room in zip(banks, free, strict=True):
         taken: list[int] = []
         offsets: list[int] = []
@@ -112,7 +113,9 @@ def extent(buffers: Sequence[Buffer], offsets: Sequence[int]) -> int:
 
 def place(buffers: Sequence[Buffer], bound: int, seed: int, moves: int = SEARCH_MOVES) -> list[int]:
     """An offset for each buffer. Deterministic for a seed; stops early at the bound."""
-    neighbours = [[j for j, other in enumerate(buffers) if j != i and other.meets(buffer)] for i, buffer in enumerate(buffers)]
+    neighbours = [
+        [j for j, other in enumerate(buffers) if j != i and other.meets(buffer)] for i, buffer in enumerate(buffers)
+    ]
     indices = range(len(buffers))
     orders = [
         sorted(indices, key=lambda i: (-buffers[i].bytes, i)),
@@ -120,7 +123,11 @@ def place(buffers: Sequence[Buffer], bound: int, seed: int, moves: int = SEARCH_
         sorted(indices, key=lambda i: (buffers[i].first - buffers[i].last, -buffers[i].bytes, i)),
         sorted(indices, key=lambda i: (buffers[i].first, -buffers[i].bytes, i)),
     ]
-    results = [(extent(buffers, offsets), order, offsets) for order in orders for offsets in [_greedy(buffers, neighbours, order)]]
+    results = [
+        (extent(buffers, offsets), order, offsets)
+        for order in orders
+        for offsets in [_greedy(buffers, neighbours, order)]
+    ]
     best, order, offsets = min(results, key=lambda result: result[0])
     rng = random.Random(seed)
     for _ in range(moves):

@@ -47,7 +47,8 @@ class Add(Operator):
         c = add_constants(node, tensors)
         a, b = (x.astype(np.int64) for x in inputs)
         y = (a * c.multiplier_a + b * c.multiplier_b + c.offset) >> c.shift
-        return np.clip(y, node.attributes.low, node.attributes.high).astype(np.int8)
+        clamped: Int8 = np.clip(y, node.attributes.low, node.attributes.high).astype(np.int8)
+        return clamped
 
     def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
         return (0, 1)

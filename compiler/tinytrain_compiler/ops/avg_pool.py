@@ -33,9 +33,9 @@ class AvgPool(Operator):
         m = self._multipliers(node, tensors)
         counts = a.window.valid_counts(*x.shape[:2]) if self._by_count(node, tensors) else 0 * patches[..., 0, 0, 0]
         per_window = m.values[np.broadcast_to(counts, patches.shape[:2])][..., None]
-        return requantize(
-            patches.sum((2, 3)), per_window, m.shift, y.quantization.zero_point, a.low, a.high
-        ).reshape(y.shape)
+        return requantize(patches.sum((2, 3)), per_window, m.shift, y.quantization.zero_point, a.low, a.high).reshape(
+            y.shape
+        )
 
     @staticmethod
     def _by_count(node: Node, tensors: Mapping[str, Tensor]) -> bool:

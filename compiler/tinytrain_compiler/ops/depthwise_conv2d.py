@@ -11,6 +11,7 @@ from ..graph import Node, Tensor, requantize
 from .base import Int8, Kernel, Operator, register, round_up
 from .conv2d import Conv2dAttributes
 from .weighted import folded_bias, output_multiplier, requantize_scalars, requantize_shape
+from .window import Window
 
 GROUP = 4  # channels that are copied into a padded plane and computed together
 
@@ -37,7 +38,8 @@ class DepthwiseConv2d(Operator):
     def scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
         """The padded int8 plane of one channel group."""
         h, w, _ = tensors[node.inputs[0]].shape
-        hp, wp = node.attributes.window.padded_size(h, w)
+        window: Window = node.attributes.window
+        hp, wp = window.padded_size(h, w)
         return GROUP * hp * wp
 
     def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:

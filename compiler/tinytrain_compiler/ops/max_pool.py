@@ -25,7 +25,8 @@ class MaxPool(Operator):
     def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
         a: MaxPoolAttributes = node.attributes
         y = a.window.patches(inputs[0], -128).max((2, 3))
-        return np.clip(y, a.low, a.high).astype(np.int8)
+        clamped: Int8 = np.clip(y, a.low, a.high).astype(np.int8)
+        return clamped
 
     def kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
         a: MaxPoolAttributes = node.attributes

@@ -32,19 +32,24 @@ class Softmax(Operator):
         total = e.sum(-1, keepdims=True)
         y = (e * factor + (total << (OUTPUT_BITS - 1))) // (total << OUTPUT_BITS)
         y += tensors[node.output].quantization.zero_point
-        return np.clip(y, node.attributes.low, node.attributes.high).astype(np.int8)
+        clamped: Int8 = np.clip(y, node.attributes.low, node.attributes.high).astype(np.int8)
+        return clamped
 
     @staticmethod
     def _table(node: Node, tensors: Mapping[str, Tensor]) -> NDArray[np.uint32]:
         """exp(-d * s_x) for d = 0..255, scaled so that the sum over all channels stays below 2**31."""
         x = tensors[node.inputs[0]]
         bits = min(24, 30 - int(np.ceil(np.log2(x.shape[-1]))))
-        return np.rint(np.exp(-np.arange(256) * x.quantization.scale) * 2.0**bits).astype(np.uint32)
+        table: NDArray[np.uint32] = np.rint(np.exp(-np.arange(256) * x.quantization.scale) * 2.0**bits).astype(
+            np.uint32
+        )
+        return table
 
     @staticmethod
     def _factor(node: Node, tensors: Mapping[str, Tensor]) -> int:
         """1 / s_y with OUTPUT_BITS fraction bits."""
-        return round(2**OUTPUT_BITS / tensors[node.output].quantization.scale)
+        factor: int = round(2**OUTPUT_BITS / tensors[node.output].quantization.scale)
+        return factor
 
     def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
         return (0,)
@@ -57,9 +62,12 @@ class Softmax(Operator):
             symbol=f"softmax_{x.bytes // channels}x{channels}",
             params_type="tt_softmax_params",
             shape={
-                "ROWS": x.bytes // channels, "C": channels, "BITS": OUTPUT_BITS,
-                "LOW": node.attributes.low, "HIGH": node.attributes.high,
-            },  # fmt: skip
+                "ROWS": x.bytes // channels,
+                "C": channels,
+                "BITS": OUTPUT_BITS,
+                "LOW": node.attributes.low,
+                "HIGH": node.attributes.high,
+            },
             arrays={"table": self._table(node, tensors)},
             scalars={"factor": self._factor(node, tensors), "output_zero": y.quantization.zero_point},
         )

@@ -20,7 +20,9 @@ def output_multiplier(node: Node, tensors: Mapping[str, Tensor]) -> Multiplier:
     try:
         return quantize_multiplier(node.constants["weight_scales"].astype(np.float64) * s_x / s_y)
     except ValueError as error:
-        raise _problem(node, str(error), "check the model for weights that are zero, infinite or wildly scaled") from error
+        raise _problem(
+            node, str(error), "check the model for weights that are zero, infinite or wildly scaled"
+        ) from error
 
 
 def requantize_shape(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, int]:
@@ -44,10 +46,15 @@ def folded_bias(node: Node, input_zero_point: int) -> NDArray[np.int32]:
     Checks that no accumulator can leave int32, whatever the input.
     """
     if accumulator_bound(node, input_zero_point) > INT32_MAX:
-        raise _problem(node, "its accumulator can exceed 32 bits", "its bias is out of proportion to its weights: retrain or rescale it")
+        raise _problem(
+            node,
+            "its accumulator can exceed 32 bits",
+            "its bias is out of proportion to its weights: retrain or rescale it",
+        )
     weights = node.constants["weights"].astype(np.int64)
     sums = weights.reshape(len(weights), -1).sum(1)
-    return (node.constants["bias"].astype(np.int64) - input_zero_point * sums).astype(np.int32)
+    folded: NDArray[np.int32] = (node.constants["bias"].astype(np.int64) - input_zero_point * sums).astype(np.int32)
+    return folded
 
 
 def accumulate(

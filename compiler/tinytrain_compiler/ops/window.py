@@ -57,7 +57,8 @@ class Window:
     def valid_counts(self, height: int, width: int) -> NDArray[np.int64]:
         """(OH, OW): taps of each window that lie inside the picture."""
         inside = np.zeros((height, width, 1), np.int8)
-        return self.patches(inside + 1, 0).sum((2, 3, 4), dtype=np.int64)
+        counts: NDArray[np.int64] = self.patches(inside + 1, 0).sum((2, 3, 4), dtype=np.int64)
+        return counts
 
     def constants(self, height: int, width: int) -> dict[str, int]:
         """Names and values for a kernel template."""

@@ -23,7 +23,8 @@ class PixelMap:
     def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.int8]:
         """uint8 (..., C) -> int8 (..., C)."""
         m, o = np.array(self.multipliers, np.int64), np.array(self.offsets, np.int64)
-        return np.clip((pixels.astype(np.int64) * m + o) >> FRACTION_BITS, -128, 127).astype(np.int8)
+        y: NDArray[np.int8] = np.clip((pixels.astype(np.int64) * m + o) >> FRACTION_BITS, -128, 127).astype(np.int8)
+        return y
 
 
 def pixel_map(tensor: Tensor, mean: Sequence[float], std: Sequence[float]) -> PixelMap | None:
@@ -53,4 +54,5 @@ def quantize_samples(samples: NDArray[np.float32], tensor: Tensor) -> NDArray[np
         x = x.transpose(0, 2, 1)
     q = tensor.quantization
     steps = np.rint(x / np.float32(q.scale)) + q.zero_point
-    return np.clip(steps, -128, 127).astype(np.int8).reshape(len(x), -1)
+    integers: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8).reshape(len(x), -1)
+    return integers

@@ -39,7 +39,10 @@ def build_report(
             "sha256": sha256,
             "macs": sum(layer["macs"] for layer in layers),
             "parameters": sum(
-                int(node.constants[key].size) for node in graph.nodes for key in ("weights", "bias") if key in node.constants
+                int(node.constants[key].size)
+                for node in graph.nodes
+                for key in ("weights", "bias")
+                if key in node.constants
             ),
             "input": _tensor(x),
             "output": _tensor(y),
@@ -98,7 +101,13 @@ def build_report(
 
 def _tensor(tensor: Any) -> dict[str, Any]:
     q = tensor.quantization
-    return {"name": tensor.name, "shape": list(tensor.shape), "bytes": tensor.bytes, "scale": q.scale, "zero_point": q.zero_point}
+    return {
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "bytes": tensor.bytes,
+        "scale": q.scale,
+        "zero_point": q.zero_point,
+    }
 
 
 def _layer(graph: Graph, kernels: KernelTable, step: int) -> dict[str, Any]:

@@ -12,6 +12,10 @@ def _shape(shape: list[int]) -> str:
     return "x".join(str(d) for d in shape)
 
 
+def _count(value: int) -> str:
+    return f"{value:,}" if value else ""
+
+
 def print_report(report: dict[str, Any], console: Console) -> None:
     """Layers, memory map, and required / available / left."""
     prefix = report["model"]["name"] + "_"
@@ -24,13 +28,19 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     for layer in report["layers"]:
         layers.add_row(
             layer["name"], layer["op"], _shape(layer["input_shape"]), _shape(layer["output_shape"]),
-            f"{layer['macs']:,}" if layer["macs"] else "", f"{layer['weight_bytes']:,}" if layer["weight_bytes"] else "",
+            _count(layer["macs"]), _count(layer["weight_bytes"]),
             layer["kernel"].removeprefix(prefix),
         )  # fmt: skip
     console.print(layers)
 
     memory = Table(title="memory map of the arena", title_justify="left")
-    for column, justify in (("buffer", "left"), ("region", "left"), ("from", "right"), ("bytes", "right"), ("live in layers", "left")):
+    for column, justify in (
+        ("buffer", "left"),
+        ("region", "left"),
+        ("from", "right"),
+        ("bytes", "right"),
+        ("live in layers", "left"),
+    ):
         memory.add_column(column, justify=justify)  # type: ignore[arg-type]
     sram, flash = report["memory"]["sram"], report["memory"]["flash"]
     for buffer in sorted(report["buffers"], key=lambda b: (b["region"], b["offset"], b["first_layer"])):

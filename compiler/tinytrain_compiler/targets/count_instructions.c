@@ -1,5 +1,5 @@
 /*
- * QEMU plugin (API version 1): exact instruction counts between two marker instructions.
+ * QEMU plugin: exact instruction counts between two marker instructions.
  *
  * Arguments: out=FILE      one line per marked stretch, its number of executed instructions
  *            profile=FILE  optional: address and count of every instruction executed inside the stretches
@@ -10,7 +10,8 @@
  * Blocks are counted as a whole by one inline addition at their start. That is exact, because a block leaves early only
  * by a fault, and a fault ends the run. A block that holds a marker is counted instruction by instruction.
  *
- * Debian does not ship QEMU's header, so what is used of it is declared here.
+ * Debian does not ship QEMU's header, so what is used of it is declared here. Define TT_PLUGIN_API as the version that
+ * QEMU speaks: 1 up to QEMU 8.2, 2 for 9.0, 3 from 9.1 on (later ones accept it).
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -19,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- QEMU's plugin API, version 1 ------------------------------------------------------------ */
+/* --- QEMU's plugin API ----------------------------------------------------------------------- */
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -34,34 +35,113 @@ typedef void (*execute_fn)(unsigned int vcpu, void *user);
 typedef void (*exit_fn)(qemu_plugin_id_t, void *user);
 
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, translate_fn);
-void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, int op, void *counter, uint64_t add);
-void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *, int op, void *counter, uint64_t add);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, execute_fn, int flags, void *user);
 void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, exit_fn, void *user);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
-const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
 size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
 uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *);
 void qemu_plugin_outs(const char *);
 
-EXPORT int qemu_plugin_version = 1;
+EXPORT int qemu_plugin_version = TT_PLUGIN_API;
 
-/* --- Counters -------------------------------------------------------------------------------- */
+/* --- Counters: the total, one per halfword of code, one for all code elsewhere ---------------- */
+
+#define CODE_BYTES (1u << 20) /* from address 0; code is linked in front of constants */
+enum { TOTAL, FIRST_ADDRESS, ELSEWHERE = FIRST_ADDRESS + CODE_BYTES / 2, COUNTERS };
+
+#if TT_PLUGIN_API == 1
+
+void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, int op, void *counter, uint64_t add);
+void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *, int op, void *counter, uint64_t add);
+
+static uint64_t counters[COUNTERS];
+
+static void create_counters(void)
+{
+}
+
+static void count_block(struct qemu_plugin_tb *tb, uint64_t add)
+{
+    qemu_plugin_register_vcpu_tb_exec_inline(tb, QEMU_PLUGIN_INLINE_ADD_U64, &counters[TOTAL], add);
+}
+
+static void count_insn(struct qemu_plugin_insn *insn, size_t counter)
+{
+    qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &counters[counter], 1);
+}
+
+#else
+
+/* Counters live in memory of QEMU's, a copy per core; the machines here have one core. */
+struct qemu_plugin_scoreboard;
+typedef struct {
+    struct qemu_plugin_scoreboard *score;
+    size_t offset;
+} qemu_plugin_u64;
+
+struct qemu_plugin_scoreboard *qemu_plugin_scoreboard_new(size_t bytes);
+void *qemu_plugin_scoreboard_find(struct qemu_plugin_scoreboard *, unsigned int vcpu);
+void qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(struct qemu_plugin_tb *, int op, qemu_plugin_u64, uint64_t add);
+void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn *, int op, qemu_plugin_u64,
+                                                         uint64_t add);
+
+static struct qemu_plugin_scoreboard *scoreboard;
+#define counters ((uint64_t *)qemu_plugin_scoreboard_find(scoreboard, 0))
+
+static qemu_plugin_u64 counter_handle(size_t counter)
+{
+    return (qemu_plugin_u64){scoreboard, counter * sizeof(uint64_t)};
+}
+
+static void create_counters(void)
+{
+    scoreboard = qemu_plugin_scoreboard_new(COUNTERS * sizeof(uint64_t));
+}
+
+static void count_block(struct qemu_plugin_tb *tb, uint64_t add)
+{
+    qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, QEMU_PLUGIN_INLINE_ADD_U64, counter_handle(TOTAL), add);
+}
+
+static void count_insn(struct qemu_plugin_insn *insn, size_t counter)
+{
+    qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, QEMU_PLUGIN_INLINE_ADD_U64, counter_handle(counter), 1);
+}
+
+#endif
+
+#if TT_PLUGIN_API < 3
+
+const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
+
+static void copy_code(const struct qemu_plugin_insn *insn, void *to, size_t bytes)
+{
+    memcpy(to, qemu_plugin_insn_data(insn), bytes);
+}
+
+#else
+
+size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *, void *to, size_t bytes);
+
+static void copy_code(const struct qemu_plugin_insn *insn, void *to, size_t bytes)
+{
+    (void)qemu_plugin_insn_data(insn, to, bytes);
+}
+
+#endif
+
+/* --- Stretches ------------------------------------------------------------------------------- */
 
 #define MOV_R10_R10 0x46D2u
 #define MOV_R11_R11 0x46DBu
-#define CODE_BYTES (4u << 20) /* the profile covers this much from address 0; beyond it one counter serves all */
-#define SLOTS (CODE_BYTES / 2 + 1)
 
-static uint64_t executed;
 static uint64_t at_begin;
 static bool inside;
 static FILE *out;
 static const char *profile_path;
-static uint64_t *current;   /* per halfword address, since the last begin marker */
-static uint64_t *collected; /* summed over all stretches */
-static size_t used_slots;
+static uint64_t collected[COUNTERS]; /* by address, summed over all stretches */
+static size_t used_counters = FIRST_ADDRESS;
 
 static void fail(const char *message)
 {
@@ -78,10 +158,8 @@ static void begin(unsigned int vcpu, void *user)
         fail("count_instructions: a stretch begins inside another\n");
     }
     inside = true;
-    if (current) {
-        memset(current, 0, used_slots * sizeof *current);
-    }
-    at_begin = executed;
+    memset(counters + FIRST_ADDRESS, 0, (used_counters - FIRST_ADDRESS) * sizeof(uint64_t));
+    at_begin = counters[TOTAL];
 }
 
 static void end(unsigned int vcpu, void *user)
@@ -91,12 +169,10 @@ static void end(unsigned int vcpu, void *user)
         fail("count_instructions: a stretch ends that did not begin\n");
     }
     inside = false;
-    fprintf(out, "%" PRIu64 "\n", executed - at_begin);
+    fprintf(out, "%" PRIu64 "\n", counters[TOTAL] - at_begin);
     fflush(out); /* a run that is cut off keeps what it has counted */
-    if (current) {
-        for (size_t i = 0; i < used_slots; ++i) {
-            collected[i] += current[i];
-        }
+    for (size_t i = FIRST_ADDRESS; i < used_counters; ++i) {
+        collected[i] += counters[i];
     }
 }
 
@@ -108,18 +184,18 @@ static uint16_t marker(const struct qemu_plugin_insn *insn)
     if (qemu_plugin_insn_size(insn) != sizeof code) {
         return 0;
     }
-    memcpy(&code, qemu_plugin_insn_data(insn), sizeof code); /* both little endian */
+    copy_code(insn, &code, sizeof code); /* both little endian */
     return code == MOV_R10_R10 || code == MOV_R11_R11 ? code : 0;
 }
 
 static void count_address(struct qemu_plugin_insn *insn)
 {
     const uint64_t address = qemu_plugin_insn_vaddr(insn);
-    const size_t slot = address < CODE_BYTES ? (size_t)(address / 2) : SLOTS - 1;
-    if (slot >= used_slots) {
-        used_slots = slot + 1;
+    const size_t counter = address < CODE_BYTES ? FIRST_ADDRESS + (size_t)address / 2 : ELSEWHERE;
+    if (counter >= used_counters) {
+        used_counters = counter + 1;
     }
-    qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &current[slot], 1);
+    count_insn(insn, counter);
 }
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
@@ -131,9 +207,9 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
         marked = marked || marker(qemu_plugin_tb_get_insn(tb, i));
     }
     if (!marked) {
-        qemu_plugin_register_vcpu_tb_exec_inline(tb, QEMU_PLUGIN_INLINE_ADD_U64, &executed, count);
+        count_block(tb, count);
     }
-    for (size_t i = 0; i < count && (marked || current); ++i) {
+    for (size_t i = 0; i < count && (marked || profile_path); ++i) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
         const uint16_t mark = marker(insn);
         if (mark) {
@@ -141,9 +217,9 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
             continue;
         }
         if (marked) {
-            qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &executed, 1);
+            count_insn(insn, TOTAL);
         }
-        if (current) {
+        if (profile_path) {
             count_address(insn);
         }
     }
@@ -162,9 +238,9 @@ static void finish(qemu_plugin_id_t id, void *user)
     if (!file) {
         fail("count_instructions: the profile cannot be written\n");
     }
-    for (size_t i = 0; i < used_slots; ++i) {
+    for (size_t i = FIRST_ADDRESS; i < used_counters; ++i) {
         if (collected[i]) {
-            fprintf(file, "%zu %" PRIu64 "\n", 2 * i, collected[i]);
+            fprintf(file, "%zu %" PRIu64 "\n", 2 * (i - FIRST_ADDRESS), collected[i]);
         }
     }
     fclose(file);
@@ -178,14 +254,13 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, 
             out = fopen(argv[i] + 4, "w");
         } else if (strncmp(argv[i], "profile=", 8) == 0) {
             profile_path = strdup(argv[i] + 8); /* argv does not outlive this call */
-            current = calloc(SLOTS, sizeof *current);
-            collected = calloc(SLOTS, sizeof *collected);
         }
     }
-    if (!out || (profile_path && (!current || !collected))) {
+    if (!out) {
         fprintf(stderr, "count_instructions: no out=FILE that can be written\n");
         return -1;
     }
+    create_counters();
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
     qemu_plugin_register_atexit_cb(id, finish, NULL);
     return 0;

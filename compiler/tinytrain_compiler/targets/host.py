@@ -114,7 +114,9 @@ class HostModel:
     def __enter__(self) -> HostModel:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _bytes(self, x: Int8) -> ctypes.c_void_p:
@@ -143,7 +145,9 @@ def model_sources(directory: Path, name: str) -> list[Path]:
     return own + sorted((directory / "runtime").glob("*.c"))
 
 
-def build_library(directory: Path, name: str, build: Path, compiler: str = "cc", flags: Sequence[str] = OPTIMISE) -> Path:
+def build_library(
+    directory: Path, name: str, build: Path, compiler: str = "cc", flags: Sequence[str] = OPTIMISE
+) -> Path:
     """Compile a model directory into a shared library, warnings as errors."""
     if shutil.which(compiler) is None:
         raise ToolMissingError(f"no C compiler '{compiler}' on PATH: install one, e.g. 'apt-get install gcc'")

@@ -144,7 +144,7 @@ def execute(
     if board.qemu_machine is None:
         raise UsageError(f"board '{board.name}' is not a QEMU machine; pass emulation_board(board)")
     qemu = require_tool(QEMU)
-    plugin = build_plugin(elf.parent / "qemu-plugin")
+    plugin = build_plugin(elf.parent / "qemu-plugin", qemu)
     workdir.mkdir(parents=True, exist_ok=True)
     for name in ("console.txt", "instructions.txt", "profile.txt"):
         (workdir / name).unlink(missing_ok=True)
@@ -166,16 +166,28 @@ def execute(
     return Execution(console, messages, counts, functions)
 
 
-def build_plugin(cache: Path) -> Path:
-    """Compile the counting plugin for this machine; a changed source gets a file of its own."""
+def plugin_api(qemu: str) -> int:
+    """Version of the plugin interface that this QEMU program speaks."""
+    result = subprocess.run([qemu, "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"version (\d+)\.(\d+)", result.stdout)
+    if result.returncode or version is None:
+        raise TinyTrainError(f"'{qemu} --version' does not say its version: {result.stdout}{result.stderr}")
+    release = (int(version[1]), int(version[2]))
+    return 1 if release < (9, 0) else 2 if release < (9, 1) else 3
+
+
+def build_plugin(cache: Path, qemu: str) -> Path:
+    """Compile the counting plugin for this machine and QEMU; a changed source gets a file of its own."""
+    api = plugin_api(qemu)
     digest = hashlib.sha256(PLUGIN_SOURCE.read_bytes()).hexdigest()[:16]
-    library = (cache / f"count_instructions-{digest}.so").resolve()
+    library = (cache / f"count_instructions-api{api}-{digest}.so").resolve()
     if library.exists():
         return library
     compiler = require_tool("cc")
     cache.mkdir(parents=True, exist_ok=True)
     partial = library.with_suffix(f".{os.getpid()}")  # two runs may build at once
-    command = [compiler, "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", str(PLUGIN_SOURCE), "-o", str(partial)]
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", f"-DTT_PLUGIN_API={api}"]
+    command = [compiler, *flags, str(PLUGIN_SOURCE), "-o", str(partial)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise TinyTrainError(f"{' '.join(command)}\nfailed:\n{result.stderr.strip()}")

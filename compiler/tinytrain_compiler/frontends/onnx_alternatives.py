@@ -1,0 +1,35 @@
+"""What to do about operators that have no kernel, by type; part of the messages of onnx_support."""
+
+from __future__ import annotations
+
+GENERIC_FIX = "replace it by supported operators ('tinytrain ops' lists them), or end the model in front of it"
+NO_GATE = "train without squeeze-and-excite and gates, as MobileNetV2 and MCUNet do; as an activation use ReLU or ReLU6"
+ALTERNATIVES = {
+    "HardSwish": "export with ReLU6 or ReLU instead (MobileNetV3: its ReLU variant) and fine-tune",
+    "HardSigmoid": NO_GATE,
+    "Sigmoid": "at the end of the model leave it out, the largest output stays the same; elsewhere: " + NO_GATE,
+    "Swish": "use ReLU6 or ReLU and fine-tune",
+    "LeakyRelu": "use ReLU and fine-tune",
+    "PRelu": "use ReLU and fine-tune",
+    "Elu": "use ReLU and fine-tune",
+    "Gelu": "use ReLU and fine-tune",
+    "Tanh": "use ReLU, or Clip from -1 to 1",
+    "LogSoftmax": "leave it out: the largest output stays the same",
+    "ArgMax": "leave it out: the firmware finds the largest output itself",
+    "Transpose": "export the model in NCHW without transposes (tf2onnx: --inputs-as-nchw INPUT)",
+    "Pad": "use the pads of the Conv or pool that follows",
+    "Concat": "use Add for skip connections, as ResNet and MobileNetV2 do",
+    "Cast": "export the whole model in float32, without casts",
+    "ConvTranspose": "compile an encoder or classifier; upsampling is not supported",
+    "Resize": "compile an encoder or classifier at its final size; resize pictures before the model",
+    "Upsample": "compile an encoder or classifier at its final size; resize pictures before the model",
+    "GlobalMaxPool": "use GlobalAveragePool, or a MaxPool over the whole picture",
+    "InstanceNormalization": "use BatchNormalization",
+    "LayerNormalization": "use BatchNormalization",
+    "GroupNormalization": "use BatchNormalization",
+    "QLinearConv": "quantise in QDQ format (QuantFormat.QDQ), or pass the float model",
+    "QLinearMatMul": "quantise in QDQ format (QuantFormat.QDQ), or pass the float model",
+    "ConvInteger": "quantise statically in QDQ format, or pass the float model",
+    "MatMulInteger": "quantise statically in QDQ format, or pass the float model",
+    "DynamicQuantizeLinear": "quantise statically in QDQ format, or pass the float model",
+}
