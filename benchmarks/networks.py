@@ -15,7 +15,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-
 from tinytrain_compiler import compile_model
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.compiled import load_compiled
@@ -37,12 +36,16 @@ class Network:
 
 
 NETWORKS = [
-    *(Network(f"{n}_{size}", "imagenet_check250") for size in (128, 96) for n in ("mcunet_5fps", "mobilenetv2_w035", "proxylessnas_w03")),
+    *(
+        Network(f"{name}_{size}", "imagenet_check250")
+        for size in (128, 96)
+        for name in ("mcunet_5fps", "mobilenetv2_w035", "proxylessnas_w03")
+    ),
     Network("mlperf_tiny_vww_mobilenetv1_025_96", "imagenet_check250", 0, 255),
     Network("mlperf_tiny_resnet8_cifar10", "cifar10", 0, 1),
     Network("mlperf_tiny_kws_dscnn", "kws_speechcommands_test"),
     Network("mlperf_tiny_ad01_autoencoder", None),
-]  # fmt: skip
+]
 
 
 def row(network: Network, models: Path, data: Path, out: Path, cores: bool) -> list[str]:
@@ -86,7 +89,8 @@ def main() -> None:
     console = Console(width=190)
     cores = " M4 M3" if args.cores else ""
     table = Table(title=f"{BOARD}, {INPUTS} inputs a core", title_justify="left")
-    for column in ("network", "MACs", "arena", "/ bound", "flash", "instructions", "/ MAC", f"bytes differ host M7{cores}",
+    differ = f"bytes differ host M7{cores}"
+    for column in ("network", "MACs", "arena", "/ bound", "flash", "instructions", "/ MAC", differ,
                    "ops within 1 step", "top-1 = float", "accuracy", "compile"):  # fmt: skip
         table.add_column(column, justify="left" if column == "network" else "right")
     with console.status("starting") as status:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import keyword
 import os
 import re
 import shutil
@@ -35,7 +34,7 @@ from .quantize.calibration import Calibration, load_calibration
 from .quantize.input_bytes import pixel_map, quantize_samples
 from .quantize.quantizer import quantize, top1_agreement
 from .report import build_report, check_fit
-from .report.budget import FlashUse, SramUse, flash_use, session_bytes, sram_use
+from .report.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
 
 DEFAULT_MEAN = DEFAULT_STD = (127.5,)
 DEFAULT_CLASSES = 10
@@ -152,7 +151,7 @@ class Lowered:
 def lower(graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES) -> Lowered:
     """Plan memory and choose kernels; says nothing yet about whether it fits."""
     session = session_bytes(classes, graph.tensors[graph.features].bytes)
-    plan = plan_memory(graph, board.banks, board.stack_bytes + session)
+    plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK)
     kernels = kernel_table(graph, prefix)
     return Lowered(graph, board, plan, kernels, sram_use(plan, board, session), flash_use(kernels, board))
 
@@ -176,14 +175,86 @@ def largest_buffers(plan: MemoryPlan, count: int = 3) -> dict[str, int]:
     return {name: size for name, size in live[:count] if size}
 
 
+# Words that C, C++ or CMake keep for themselves; a model's name becomes a function, a header and a CMake target.
+_RESERVED = frozenset(
+    [
+        "auto",
+        "break",
+        "case",
+        "char",
+        "const",
+        "continue",
+        "default",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "extern",
+        "float",
+        "for",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "typedef",
+        "union",
+        "unsigned",
+        "void",
+        "volatile",
+        "while",
+        "bool",
+        "class",
+        "delete",
+        "new",
+        "operator",
+        "private",
+        "protected",
+        "public",
+        "template",
+        "this",
+        "throw",
+        "try",
+        "using",
+        "virtual",
+        "namespace",
+        "all",
+        "clean",
+        "test",
+        "install",
+        "help",
+        "package",
+        "edit_cache",
+        "rebuild_cache",
+        "main",
+        "run",
+        "model",
+        "m",
+        "tinytrain",
+    ]
+)
+
+
 def _prefix(name: str, *, explicit: bool) -> str:
     """A C identifier: an explicit name must be one, a file's name is made one."""
     if explicit:
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name.lower().startswith("tt_"):
-            raise UsageError(f"--name {name!r}: use a C identifier that does not begin with tt_, such as 'mynet'")
+        if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name.lower().startswith("tt_") or name in _RESERVED:
+            raise UsageError(
+                f"--name {name!r}: use letters, digits and _, beginning with a letter; not tt_... and no word that "
+                f"C or CMake reserves. For example: --name mynet"
+            )
         return name
     prefix = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "model"
-    return f"model_{prefix}" if prefix[0].isdigit() or keyword.iskeyword(prefix) or prefix.startswith("tt_") else prefix
+    return f"net_{prefix}" if not prefix[0].isalpha() or prefix in _RESERVED or prefix.startswith("tt_") else prefix
 
 
 def _test_inputs(samples: Calibration, graph: Graph) -> NDArray[np.int8]:

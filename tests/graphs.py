@@ -1,0 +1,240 @@
+"""Quantised graphs made by hand, without ONNX: a builder with a method per operator, seeded weights and scales."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tinytrain_compiler.boards import load_board
+from tinytrain_compiler.codegen.emit import ModelInfo
+from tinytrain_compiler.compile import Lowered, emit, lower
+from tinytrain_compiler.graph import Graph, Node, Quantization, Tensor, verify
+from tinytrain_compiler.ops.add import AddAttributes
+from tinytrain_compiler.ops.avg_pool import AvgPoolAttributes
+from tinytrain_compiler.ops.conv2d import Conv2dAttributes
+from tinytrain_compiler.ops.fully_connected import FullyConnectedAttributes
+from tinytrain_compiler.ops.lookup import LookupAttributes
+from tinytrain_compiler.ops.max_pool import MaxPoolAttributes
+from tinytrain_compiler.ops.reshape import ReshapeAttributes
+from tinytrain_compiler.ops.softmax import SoftmaxAttributes
+from tinytrain_compiler.ops.window import Window
+from tinytrain_compiler.targets.host import HostLayout
+
+Shape = tuple[int, ...]
+Limits = tuple[int, int]
+ALL = (-128, 127)
+SPREAD = 60.0  # standard deviation, in steps, that outputs of weighted layers aim at
+UNIFORM = 74.0  # standard deviation of uniform bytes
+
+
+class GraphBuilder:
+    """Adds nodes one by one; every method returns the name of the node's output tensor.
+
+    factor: the real requantisation factor of the layer's first channel; None for one that spreads the
+    output over its range. 0.5 and more make the layer's shift positive. wide: biases so large that the
+    accumulator does not fit 32 bits once it is shifted.
+    """
+
+    def __init__(self, shape: Shape, scale: float = 0.05, zero: int = -3, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.input = "input"
+        self.tensors = {"input": Tensor("input", shape, Quantization(scale, zero))}
+        self.nodes: list[Node] = []
+
+    def build(self, output: str | None = None, features: str | None = None) -> Graph:
+        output = output or self.nodes[-1].output
+        graph = Graph(self.input, output, features or output, dict(self.tensors), list(self.nodes))
+        verify(graph, after="the test's builder")
+        return graph
+
+    # -- operators with weights ------------------------------------------------------------------
+
+    def conv2d(
+        self,
+        x: str,
+        out: int,
+        kernel: tuple[int, int] = (1, 1),
+        *,
+        groups: int = 1,
+        zero: int = 5,
+        limits: Limits = ALL,
+        factor: float | None = None,
+        wide: bool = False,
+        name: str | None = None,
+        **window: tuple[int, int],
+    ) -> str:
+        h, w, c = self.tensors[x].shape
+        win = Window(kernel, **window)
+        constants, scale = self._weights(x, (out, *kernel, c // groups), factor, wide)
+        shape = (*win.output_size(h, w), out)
+        return self._add(
+            "conv2d", (x,), shape, Quantization(scale, zero), Conv2dAttributes(win, groups, *limits), constants, name
+        )
+
+    def depthwise(
+        self,
+        x: str,
+        kernel: tuple[int, int] = (3, 3),
+        *,
+        zero: int = 5,
+        limits: Limits = ALL,
+        factor: float | None = None,
+        wide: bool = False,
+        name: str | None = None,
+        **window: tuple[int, int],
+    ) -> str:
+        h, w, c = self.tensors[x].shape
+        win = Window(kernel, **window)
+        constants, scale = self._weights(x, (c, *kernel, 1), factor, wide)
+        attributes = Conv2dAttributes(win, c, *limits)
+        shape = (*win.output_size(h, w), c)
+        return self._add("depthwise_conv2d", (x,), shape, Quantization(scale, zero), attributes, constants, name)
+
+    def fully_connected(
+        self,
+        x: str,
+        out: int,
+        *,
+        zero: int = 5,
+        limits: Limits = ALL,
+        factor: float | None = None,
+        wide: bool = False,
+        name: str | None = None,
+    ) -> str:
+        constants, scale = self._weights(x, (out, self.tensors[x].bytes), factor, wide)
+        attributes = FullyConnectedAttributes(*limits)
+        return self._add("fully_connected", (x,), (out,), Quantization(scale, zero), attributes, constants, name)
+
+    # -- operators without -----------------------------------------------------------------------
+
+    def add(
+        self,
+        a: str,
+        b: str,
+        *,
+        scale: float | None = None,
+        zero: int = 2,
+        limits: Limits = ALL,
+        name: str | None = None,
+    ) -> str:
+        scale = scale or 1.2 * max(self.tensors[t].quantization.scale for t in (a, b))
+        q = Quantization(scale, zero)
+        return self._add("add", (a, b), self.tensors[a].shape, q, AddAttributes(*limits), name=name)
+
+    def avg_pool(
+        self,
+        x: str,
+        kernel: tuple[int, int] | None = None,
+        *,
+        ratio: float = 0.8,
+        zero: int = -1,
+        limits: Limits = ALL,
+        count_include_pad: bool = False,
+        name: str | None = None,
+        **window: tuple[int, int],
+    ) -> str:
+        """ratio: the output's scale in the input's. No kernel: the whole picture."""
+        tensor = self.tensors[x]
+        h, w, c = tensor.shape
+        win = Window(kernel, **window) if kernel else Window((h, w), (h, w))
+        q = Quantization(tensor.quantization.scale * ratio, zero)
+        attributes = AvgPoolAttributes(win, count_include_pad, *limits)
+        return self._add("avg_pool", (x,), (*win.output_size(h, w), c), q, attributes, name=name)
+
+    def max_pool(
+        self, x: str, kernel: tuple[int, int], *, limits: Limits = ALL, name: str | None = None, **window: tuple[int, int]
+    ) -> str:
+        tensor = self.tensors[x]
+        h, w, c = tensor.shape
+        win = Window(kernel, **window)
+        attributes = MaxPoolAttributes(win, *limits)
+        return self._add("max_pool", (x,), (*win.output_size(h, w), c), tensor.quantization, attributes, name=name)
+
+    def lookup(
+        self, x: str, *, ratio: float = 0.7, zero: int = 9, limits: Limits = ALL, name: str | None = None
+    ) -> str:
+        tensor = self.tensors[x]
+        q = Quantization(tensor.quantization.scale * ratio, zero)
+        return self._add("lookup", (x,), tensor.shape, q, LookupAttributes(*limits), name=name)
+
+    def softmax(self, x: str, *, scale: float = 1 / 256, zero: int = -128, name: str | None = None) -> str:
+        q = Quantization(scale, zero)
+        return self._add("softmax", (x,), self.tensors[x].shape, q, SoftmaxAttributes(), name=name)
+
+    def reshape(self, x: str, shape: Shape | None = None, name: str | None = None) -> str:
+        """No shape: a vector."""
+        tensor = self.tensors[x]
+        return self._add("reshape", (x,), shape or (tensor.bytes,), tensor.quantization, ReshapeAttributes(), name=name)
+
+    # -- internals -------------------------------------------------------------------------------
+
+    def _add(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        shape: Shape,
+        quantization: Quantization,
+        attributes: object,
+        constants: dict[str, NDArray[np.generic]] | None = None,
+        name: str | None = None,
+    ) -> str:
+        name = name or f"{op}_{len(self.nodes)}"
+        output = f"{name}_out"
+        self.tensors[output] = Tensor(output, shape, quantization)
+        self.nodes.append(Node(name, op, tuple(inputs), output, attributes, constants or {}))
+        return output
+
+    def _weights(
+        self, x: str, shape: Shape, factor: float | None, wide: bool
+    ) -> tuple[dict[str, NDArray[np.generic]], float]:
+        """Constants of a weighted layer, and the scale of its output."""
+        out, k = shape[0], int(np.prod(shape[1:]))
+        s_x = self.tensors[x].quantization.scale
+        aim = SPREAD / (UNIFORM * np.sqrt(k))  # factor times weights' deviation
+        if factor is None:
+            largest = 127
+            factor = aim / 73
+        else:
+            largest = int(np.clip(aim / factor * 1.7, 1, 127))
+        weights = self.rng.integers(-largest, largest + 1, shape, np.int8)
+        weights.reshape(-1)[:1] = largest  # never all zero
+        if largest == 127:
+            weights.reshape(-1)[-1:] = -127
+        weight_scales = 2e-3 * self.rng.uniform(0.4, 1.0, out)
+        weight_scales[0] = 2e-3
+        bias = np.rint(self.rng.normal(0, 30 / factor, out)).astype(np.int64)
+        if wide:
+            bias = np.where(self.rng.random(out) < 0.5, -1, 1) * (2**31 - 1 - 128 * 255 * k - self.rng.integers(0, 2**20, out))
+            weight_scales[1:] = 2e-3 / factor * self.rng.uniform(10, 90, max(out - 1, 0)) / 2**31
+        constants = {"weights": weights, "bias": bias.astype(np.int32), "weight_scales": weight_scales}
+        return constants, s_x * 2e-3 / factor
+
+
+def random_inputs(graph: Graph, count: int, seed: int = 0) -> NDArray[np.int8]:
+    """(count, bytes): random ones, then all lowest, all highest and both mixed."""
+    size = graph.tensors[graph.input].bytes
+    rng = np.random.default_rng(seed)
+    extremes = [np.full(size, -128), np.full(size, 127), rng.choice([-128, 127], size)]
+    return np.concatenate([rng.integers(-128, 128, (count, size), np.int8), np.array(extremes, np.int8)])
+
+
+def describe(graph: Graph) -> str:
+    """What a failing test prints: every node with its attributes."""
+    attributes = "\n".join(f"  {node.name}: {node.attributes}" for node in graph.nodes)
+    return f"{graph.dump()}\n{attributes}"
+
+
+def write_model(graph: Graph, name: str, directory: Path, board: str | Path = "stm32f746", classes: int = 3) -> Lowered:
+    """Plan, generate and write all C of a graph into `directory`."""
+    lowered = lower(graph, load_board(board), name, classes)
+    for path, text in emit(lowered, ModelInfo(name, "0" * 64, " --test", classes, None)).items():
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_text(text)
+    return lowered
+
+
+def layout_of(graph: Graph, lowered: Lowered, name: str) -> HostLayout:
+    sizes = (graph.tensors[tensor].bytes for tensor in (graph.input, graph.output, graph.features))
+    return HostLayout(name, lowered.plan.region_bytes, *sizes)

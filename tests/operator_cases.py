@@ -1,0 +1,148 @@
+"""Hypothesis strategies: one-operator graphs of odd shapes and extreme scales, one strategy per operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphs import ALL, GraphBuilder
+from hypothesis import strategies as st
+from tinytrain_compiler.graph import Graph
+
+Draw = st.DrawFn
+zeros = st.sampled_from([0, -128, 127, -3, 17, -77])
+seeds = st.integers(0, 2**16)
+# 0.5 and more shift the multiplier; None spreads the output over its range.
+factors = st.sampled_from([None, None, None, 0.4999, 0.5, 0.9, 3.7, 150.0, 2.0**14, 2.0**-20])
+limits = st.sampled_from([ALL, ALL, (0, 127), (-128, 50), (-7, 90), (5, 5)])
+
+
+def _side(draw: Draw, extent: int, pads: int) -> int:
+    """A picture's height or width that gives at least one window."""
+    return max(1, extent - pads) + draw(st.sampled_from([0, 0, 1, 2, 3, 5, 7]))
+
+
+def _window(draw: Draw, kernels: st.SearchStrategy[int], dilated: bool = True) -> tuple[dict[str, Any], tuple[int, int]]:
+    """Keyword arguments of a window, pads below the kernel's extent, and a picture's height and width."""
+    kernel = (draw(kernels), draw(kernels))
+    dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 3))) if dilated and draw(st.booleans()) else (1, 1)
+    stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padded = draw(st.booleans())
+    pads = [(draw(st.integers(0, e - 1)), draw(st.integers(0, e - 1))) if padded else (0, 0) for e in extents]
+    size = [_side(draw, e, sum(p)) for e, p in zip(extents, pads, strict=True)]
+    window = {
+        "kernel": kernel, "stride": stride, "dilation": dilation,
+        "pad_before": (pads[0][0], pads[1][0]), "pad_after": (pads[0][1], pads[1][1]),
+    }  # fmt: skip
+    return window, (size[0], size[1])
+
+
+def _layer(draw: Draw) -> dict[str, Any]:
+    return {"zero": draw(zeros), "limits": draw(limits), "factor": draw(factors), "wide": draw(st.integers(0, 4)) == 4}
+
+
+def _weighted(draw: Draw) -> dict[str, Any]:
+    """wide needs a factor that shifts."""
+    layer = _layer(draw)
+    if layer["wide"]:
+        layer["factor"] = draw(st.sampled_from([0.5, 0.9, 3.7, 150.0]))
+    return layer
+
+
+@st.composite
+def conv(draw: Draw) -> Graph:
+    """Regular and grouped convolutions."""
+    window, size = _window(draw, st.integers(1, 7))
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    channels, out = groups * draw(st.integers(1, 9)), groups * draw(st.integers(1, 9))
+    b = GraphBuilder((*size, channels), zero=draw(zeros), seed=draw(seeds))
+    b.conv2d(b.input, out, groups=groups, **window, **_weighted(draw))
+    return b.build()
+
+
+@st.composite
+def pointwise(draw: Draw) -> Graph:
+    """1x1: from one pixel and one channel to pixel counts and channel counts that are no multiple of four."""
+    size = draw(st.sampled_from([(1, 1), (1, 2), (3, 1), (2, 2), (1, 5), (2, 3), (7, 1), (3, 3), (5, 5)]))
+    channels, out = draw(st.integers(1, 70)), draw(st.integers(1, 18))
+    b = GraphBuilder((*size, channels), zero=draw(zeros), seed=draw(seeds))
+    b.conv2d(b.input, out, **_weighted(draw))
+    return b.build()
+
+
+@st.composite
+def depthwise(draw: Draw) -> Graph:
+    """In place wherever the output is no larger than the input."""
+    window, size = _window(draw, st.integers(1, 7))
+    b = GraphBuilder((*size, draw(st.integers(1, 11))), zero=draw(zeros), seed=draw(seeds))
+    b.depthwise(b.input, **window, **_weighted(draw))
+    return b.build()
+
+
+@st.composite
+def fully_connected(draw: Draw) -> Graph:
+    """From a vector, or from a flattened picture."""
+    shape = draw(st.one_of(st.tuples(st.integers(1, 130)), st.tuples(*[st.integers(1, 5)] * 3)))
+    b = GraphBuilder(shape, zero=draw(zeros), seed=draw(seeds))
+    x = b.reshape(b.input) if len(shape) == 3 else b.input
+    b.fully_connected(x, draw(st.integers(1, 13)), **_weighted(draw))
+    return b.build()
+
+
+@st.composite
+def add(draw: Draw) -> Graph:
+    """Two tensors of scales up to a factor of a thousand apart, or a tensor and itself."""
+    shape = draw(st.sampled_from([(1,), (3,), (64,), (5, 3, 3), (1, 1, 6), (4, 4, 7)]))
+    b = GraphBuilder(shape, zero=draw(zeros), seed=draw(seeds))
+    ratio = draw(st.sampled_from([1e-3, 0.03, 0.5, 1.0, 4.0, 900.0]))
+    other = b.lookup(b.input, ratio=ratio, zero=draw(zeros)) if draw(st.integers(0, 4)) else b.input
+    scale = max(1.0, ratio) * 0.05 * draw(st.sampled_from([0.3, 1.0, 2.0, 700.0]))
+    b.add(*draw(st.permutations([b.input, other])), scale=scale, zero=draw(zeros), limits=draw(limits))
+    return b.build()
+
+
+@st.composite
+def avg_pool(draw: Draw) -> Graph:
+    """Windows, and now and then the whole picture."""
+    window, size = _window(draw, st.integers(1, 4), dilated=False)
+    del window["dilation"]
+    b = GraphBuilder((*size, draw(st.integers(1, 9))), zero=draw(zeros), seed=draw(seeds))
+    ratio = draw(st.sampled_from([0.02, 0.1, 0.8, 1.0, 1.9, 50.0]))
+    whole = draw(st.integers(0, 4)) == 0
+    layer = {"ratio": ratio, "zero": draw(zeros), "limits": draw(limits)}
+    b.avg_pool(b.input, **({} if whole else window), **layer, count_include_pad=draw(st.booleans()))
+    return b.build()
+
+
+@st.composite
+def max_pool(draw: Draw) -> Graph:
+    window, size = _window(draw, st.integers(1, 4), dilated=False)
+    del window["dilation"]
+    b = GraphBuilder((*size, draw(st.integers(1, 9))), zero=draw(zeros), seed=draw(seeds))
+    b.max_pool(b.input, limits=draw(limits), **window)
+    return b.build()
+
+
+@st.composite
+def softmax(draw: Draw) -> Graph:
+    """Of a vector and of pixels; flat, steep and one-hot; with scales of probabilities and others."""
+    shape = draw(st.sampled_from([(1,), (2,), (10,), (37,), (1000,), (1, 1, 5), (3, 2, 4)]))
+    b = GraphBuilder(shape, draw(st.sampled_from([1e-4, 0.02, 0.3, 3.0])), draw(zeros), draw(seeds))
+    scale, zero = draw(st.sampled_from([(1 / 256, -128), (1 / 255, -128), (0.001, 3), (0.3, -100)]))
+    b.softmax(b.input, scale=scale, zero=zero)
+    return b.build()
+
+
+@st.composite
+def lookup(draw: Draw) -> Graph:
+    shape = draw(st.sampled_from([(1,), (256,), (5, 3, 3)]))
+    b = GraphBuilder(shape, zero=draw(zeros), seed=draw(seeds))
+    ratio = draw(st.sampled_from([0.01, 0.5, 1.0, 1.7, 40.0]))
+    b.lookup(b.input, ratio=ratio, zero=draw(zeros), limits=draw(limits))
+    return b.build()
+
+
+STRATEGIES = {
+    "conv": conv(), "pointwise": pointwise(), "depthwise": depthwise(), "fully_connected": fully_connected(),
+    "add": add(), "avg_pool": avg_pool(), "max_pool": max_pool(), "softmax": softmax(), "lookup": lookup(),
+}  # fmt: skip
