@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from graphs import describe, random_inputs, write_model
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from numpy.typing import NDArray
 from tinytrain_compiler.graph import Graph
@@ -53,19 +54,23 @@ class Memory:
 
 
 def sample(strategy: SearchStrategy[Example], count: int) -> list[Example]:
-    """`count` examples of a strategy, always the same ones, for tests that check them all at once."""
-    found: list[Example] = []
+    """`count` examples of a strategy, always the same ones, for tests that check them all at once.
+
+    Whole lists are drawn, for hypothesis varies one example only a little to make the next. The first
+    list is made of smallest examples: one of them is enough.
+    """
+    lists: list[list[Example]] = []
 
     @settings(
-        max_examples=count, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
+        max_examples=2, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
-    @given(strategy)
-    def collect(example: Example) -> None:
-        found.append(example)
+    @given(st.lists(strategy, min_size=count - 1, max_size=count - 1))
+    def collect(examples: list[Example]) -> None:
+        lists.append(examples)
 
     collect()
-    return found
+    return [lists[0][0], *lists[1]]
 
 
 def build_batch(

@@ -194,14 +194,15 @@ class GraphBuilder:
         s_x = self.tensors[x].quantization.scale
         aim = SPREAD / (UNIFORM * np.sqrt(k))  # factor times weights' deviation
         if factor is None:
-            largest = 127
-            factor = aim / 73
+            largest, density, factor = 127, 1.0, aim / 73
         else:
             largest = int(np.clip(aim / factor * 1.7, 1, 127))
+            density = min(1.0, (aim / factor) ** 2 * 1.5)
         weights = self.rng.integers(-largest, largest + 1, shape, np.int8)
+        weights[self.rng.random(shape) > density] = 0
         weights.reshape(-1)[:1] = largest  # never all zero
         if largest == 127:
-            weights.reshape(-1)[-1:] = -127
+            weights.reshape(-1)[-1:] = -128
         weight_scales = 2e-3 * self.rng.uniform(0.4, 1.0, out)
         weight_scales[0] = 2e-3
         bias = np.rint(self.rng.normal(0, 30 / factor, out)).astype(np.int64)

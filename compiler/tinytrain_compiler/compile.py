@@ -177,70 +177,12 @@ def largest_buffers(plan: MemoryPlan, count: int = 3) -> dict[str, int]:
 
 # Words that C, C++ or CMake keep for themselves; a model's name becomes a function, a header and a CMake target.
 _RESERVED = frozenset(
-    [
-        "auto",
-        "break",
-        "case",
-        "char",
-        "const",
-        "continue",
-        "default",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "extern",
-        "float",
-        "for",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "register",
-        "restrict",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "typedef",
-        "union",
-        "unsigned",
-        "void",
-        "volatile",
-        "while",
-        "bool",
-        "class",
-        "delete",
-        "new",
-        "operator",
-        "private",
-        "protected",
-        "public",
-        "template",
-        "this",
-        "throw",
-        "try",
-        "using",
-        "virtual",
-        "namespace",
-        "all",
-        "clean",
-        "test",
-        "install",
-        "help",
-        "package",
-        "edit_cache",
-        "rebuild_cache",
-        "main",
-        "run",
-        "model",
-        "m",
-        "tinytrain",
-    ]
+    """
+    auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool class
+    delete new operator private protected public template this throw try using virtual namespace
+    all clean test install help package edit_cache rebuild_cache main run model m tinytrain
+    """.split()  # noqa: SIM905
 )
 
 

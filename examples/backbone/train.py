@@ -89,7 +89,7 @@ def load_pack(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def augment(x: Tensor, rng: torch.Generator) -> Tensor:
-    """uint8 (N, 3, 32, 32) -> float [-1, 1] (N, 3, 64, 64): zoom, shift, flip, colour, grey, negative."""
+    """uint8 (N, 3, 32, 32) -> float [-1, 1] (N, 3, 64, 64): zoom, shift, flip, colour, grey, negative, cut-out."""
     n = len(x)
     x = x.float() / 127.5 - 1
 
@@ -97,7 +97,7 @@ def augment(x: Tensor, rng: torch.Generator) -> Tensor:
         return torch.empty(n, *shape).uniform_(low, high, generator=rng)
 
     theta = torch.zeros(n, 2, 3)
-    zoom, stretch = uniform(0.75, 1.05), uniform(0.9, 1.1)
+    zoom, stretch = uniform(0.7, 1.1), uniform(0.9, 1.1)
     flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     shear = uniform(-0.15, 0.15, 2)
     theta[:, 0, 0], theta[:, 1, 1] = zoom * stretch * flip, zoom / stretch
@@ -110,7 +110,13 @@ def augment(x: Tensor, rng: torch.Generator) -> Tensor:
     x = grey + (x - grey) * saturation
     x = x * uniform(0.7, 1.3).view(n, 1, 1, 1) + uniform(-0.2, 0.2).view(n, 1, 1, 1)
     x = x * torch.where(uniform(0, 1) < 0.15, -1.0, 1.0).view(n, 1, 1, 1)  # negatives: ink on paper, chalk on board
-    return x.clamp_(-1, 1)
+    size = IMAGE // 3
+    cy, cx = (torch.randint(0, IMAGE - size, (n,), generator=rng) for _ in range(2))
+    rows = torch.arange(IMAGE)
+    inside_y = (rows >= cy[:, None]) & (rows < cy[:, None] + size)
+    inside_x = (rows >= cx[:, None]) & (rows < cx[:, None] + size)
+    hole = inside_y[:, None, :, None] & inside_x[:, None, None, :] & (uniform(0, 1) < 0.5).view(n, 1, 1, 1)
+    return x.masked_fill(hole, 0.0).clamp_(-1, 1)
 
 
 def evaluate(model: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -188,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pack", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).with_name("backbone64.onnx"))
-    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--epochs", type=int, default=32)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
