@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from graphs import describe, random_inputs, write_model
+from graphs import describe, gaps, random_inputs, write_model
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -73,64 +73,65 @@ def sample(strategy: SearchStrategy[Example], count: int) -> list[Example]:
     return [lists[0][0], *lists[1]]
 
 
-def build_batch(
-    graphs: Sequence[Graph], directory: Path, compiler: str = "gcc", flags: Sequence[str] = OPTIMISE
-) -> tuple[ctypes.CDLL, list[MemoryPlan]]:
-    """All graphs as models m0, m1, ... in one library, warnings as errors."""
-    plans = [write_model(graph, f"m{i}", directory).plan for i, graph in enumerate(graphs)]
-    shim = "".join(
-        f'#include "m{i}.h"\nsize_t m{i}_session_bytes(void);\n'
-        f"size_t m{i}_session_bytes(void) {{ return sizeof(m{i}_session); }}\n"
-        for i in range(len(graphs))
-    )
-    (directory / "shim.c").write_text(shim)
-    sources = {directory / "shim.c"}
-    for i in range(len(graphs)):
+def write_batch(graphs: Sequence[Graph], directory: Path) -> list[MemoryPlan]:
+    """All graphs as models m0, m1, ... in one folder, their buffers spaced out."""
+    return [write_model(graph, f"m{i}", directory, spaced=True).plan for i, graph in enumerate(graphs)]
+
+
+def compile_batch(
+    count: int, directory: Path, extra: str, output: str, compiler: str, flags: Sequence[str], link: Sequence[str]
+) -> Path:
+    """Models m0 .. m<count> and a C file of the test's own into a library or program, warnings as errors."""
+    (directory / "extra.c").write_text(extra)
+    sources = {directory / "extra.c"}
+    for i in range(count):
         sources.update(model_sources(directory, f"m{i}"))
-    common = [compiler, "-std=c11", *WARNINGS, *flags, "-fPIC", f"-I{directory}", f"-I{directory / 'runtime'}"]
+    common = [compiler, "-std=c11", *WARNINGS, *flags, f"-I{directory}", f"-I{directory / 'runtime'}"]
     ordered = sorted(sources)
     parts = [[*common, "-c", *map(str, ordered[i::PROCESSES])] for i in range(PROCESSES)]
     with ThreadPoolExecutor(PROCESSES) as pool:
         for done in pool.map(lambda part: subprocess.run(part, cwd=directory, capture_output=True, text=True), parts):
             assert done.returncode == 0, done.stderr
-    library = directory / "batch.so"
     objects = map(str, sorted(directory.glob("*.o")))
-    subprocess.run([compiler, *flags, "-shared", *objects, "-o", str(library)], check=True)
-    return ctypes.CDLL(str(library)), plans
+    subprocess.run([compiler, *flags, *link, *objects, "-o", str(directory / output)], check=True)
+    return directory / output
 
 
 def mismatches(
-    graphs: Sequence[Graph],
-    directory: Path,
-    compiler: str = "gcc",
-    flags: Sequence[str] = OPTIMISE,
-    inputs: Callable[[Graph], NDArray[np.int8]] = lambda graph: random_inputs(graph, 3),
+    graphs: Sequence[Graph], directory: Path, compiler: str = "gcc", flags: Sequence[str] = OPTIMISE
 ) -> list[str]:
-    """Run all graphs on all their inputs; a text for each that differs from the reference or leaves its memory."""
-    library, plans = build_batch(graphs, directory, compiler, flags)
-    found = []
-    for i, (graph, plan) in enumerate(zip(graphs, plans, strict=True)):
-        session = Memory(_session_bytes(library, f"m{i}"))
-        regions = [Memory(size) for size in plan.region_bytes]
-        pieces: list[object] = [ctypes.c_void_p(session.address)]
-        for region in regions:
-            pieces += [ctypes.c_void_p(region.address), ctypes.c_size_t(region.size)]
-        assert getattr(library, f"m{i}_init")(*pieces) == 0
-        for x in inputs(graph):
-            result = Result()
-            status = getattr(library, f"m{i}_infer")(pieces[0], ctypes.c_void_p(x.ctypes.data), ctypes.byref(result))
-            output, features = run(graph, x)
-            wrong = int((np.ctypeslib.as_array(result.output, output.shape) != output).sum())
-            wrong += int((np.ctypeslib.as_array(result.features, features.shape) != features).sum())
-            whole = all(memory.intact() for memory in (session, *regions))
-            if status or wrong or not whole:
-                what = f"status {status}, {wrong} bytes differ, guard bytes {'intact' if whole else 'OVERWRITTEN'}"
-                found.append(f"m{i}: {what}\n{describe(graph)}")
-                break
-    return found
+    """Run all graphs on a few inputs; a text for each that differs from the reference or leaves its memory."""
+    plans = write_batch(graphs, directory)
+    shim = "".join(
+        f'#include "m{i}.h"\nsize_t m{i}_session_bytes(void);\n'
+        f"size_t m{i}_session_bytes(void) {{ return sizeof(m{i}_session); }}\n"
+        for i in range(len(graphs))
+    )
+    path = compile_batch(len(graphs), directory, shim, "batch.so", compiler, [*flags, "-fPIC"], ["-shared"])
+    library = ctypes.CDLL(str(path))
+    return [
+        f"m{i}: {wrong}\n{describe(graph)}"
+        for i, (graph, plan) in enumerate(zip(graphs, plans, strict=True))
+        for wrong in [_check(library, f"m{i}", graph, plan)]
+        if wrong
+    ]
 
 
-def _session_bytes(library: ctypes.CDLL, name: str) -> int:
-    function = getattr(library, f"{name}_session_bytes")
-    function.restype = ctypes.c_size_t
-    return int(function())
+def _check(library: ctypes.CDLL, name: str, graph: Graph, plan: MemoryPlan) -> str:
+    """What went wrong first with one model; empty if nothing did."""
+    size = getattr(library, f"{name}_session_bytes")
+    size.restype = ctypes.c_size_t
+    session, region = Memory(size()), Memory(plan.region_bytes[0])
+    here = ctypes.c_void_p(session.address)
+    assert getattr(library, f"{name}_init")(here, ctypes.c_void_p(region.address), ctypes.c_size_t(region.size)) == 0
+    between = gaps(plan)
+    for x in random_inputs(graph, 3):
+        result = Result()
+        status = getattr(library, f"{name}_infer")(here, ctypes.c_void_p(x.ctypes.data), ctypes.byref(result))
+        output, features = run(graph, x)
+        wrong = int((np.ctypeslib.as_array(result.output, output.shape) != output).sum())
+        wrong += int((np.ctypeslib.as_array(result.features, features.shape) != features).sum())
+        intact = session.intact() and region.intact() and bool((region.bytes[between] == JUNK).all())
+        if status or wrong or not intact:
+            return f"status {status}, {wrong} bytes differ, guard bytes {'intact' if intact else 'overwritten'}"
+    return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.emit import ModelInfo
 from tinytrain_compiler.compile import Lowered, emit, lower
 from tinytrain_compiler.graph import Graph, Node, Quantization, Tensor, verify
+from tinytrain_compiler.memory import MemoryPlan, Placement
 from tinytrain_compiler.ops.add import AddAttributes
 from tinytrain_compiler.ops.avg_pool import AvgPoolAttributes
 from tinytrain_compiler.ops.conv2d import Conv2dAttributes
@@ -227,13 +229,48 @@ def describe(graph: Graph) -> str:
     return f"{graph.dump()}\n{attributes}"
 
 
-def write_model(graph: Graph, name: str, directory: Path, board: str | Path = "stm32f746", classes: int = 3) -> Lowered:
-    """Plan, generate and write all C of a graph into `directory`."""
+def write_model(
+    graph: Graph, name: str, directory: Path, board: str | Path = "stm32f746", classes: int = 3, spaced: bool = False
+) -> Lowered:
+    """Plan, generate and write all C of a graph into `directory`.
+
+    spaced: no two buffers share memory and GAP bytes lie between them, which nobody may touch.
+    """
     lowered = lower(graph, load_board(board), name, classes)
+    if spaced:
+        lowered = replace(lowered, plan=spaced_plan(lowered.plan))
     for path, text in emit(lowered, ModelInfo(name, "0" * 64, " --test", classes, None)).items():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_text(text)
     return lowered
+
+
+GAP = 64
+
+
+def spaced_plan(plan: MemoryPlan) -> MemoryPlan:
+    """The same buffers one after the other, GAP bytes in front of, between and behind them."""
+    places: dict[str, Placement] = {}
+    offset = GAP
+    for p in plan.placements:
+        places[p.buffer.name] = Placement(p.buffer, 0, offset)
+        offset += p.buffer.bytes + GAP
+    return replace(
+        plan,
+        placements=tuple(places.values()),
+        region_bytes=(offset,),
+        region_banks=plan.region_banks[:1],
+        scratch={node: places[p.buffer.name] for node, p in plan.scratch.items()},
+        tensors={tensor: places[p.buffer.name] for tensor, p in plan.tensors.items()},
+    )
+
+
+def gaps(plan: MemoryPlan) -> NDArray[np.int64]:
+    """Offsets of all bytes of the first region that no buffer owns."""
+    owned = np.zeros(plan.region_bytes[0], bool)
+    for p in plan.placements:
+        owned[p.offset : p.offset + p.buffer.bytes] = True
+    return np.flatnonzero(~owned)
 
 
 def layout_of(graph: Graph, lowered: Lowered, name: str) -> HostLayout:

@@ -92,7 +92,7 @@ def fully_connected(draw: Draw) -> Graph:
 @st.composite
 def add(draw: Draw) -> Graph:
     """Two tensors of scales up to a factor of a thousand apart, or a tensor and itself."""
-    shape = draw(st.sampled_from([(1,), (3,), (64,), (5, 3, 3), (1, 1, 6), (4, 4, 7)]))
+    shape = draw(st.sampled_from([(1,), (3,), (64,), (90,), (5, 3, 3), (1, 1, 6), (4, 4, 7), (6, 5, 5)]))
     b = GraphBuilder(shape, zero=draw(zeros), seed=draw(seeds))
     ratio = draw(st.sampled_from([1e-3, 0.03, 0.5, 1.0, 4.0, 900.0]))
     other = b.lookup(b.input, ratio=ratio, zero=draw(zeros)) if draw(st.integers(0, 4)) else b.input
@@ -126,7 +126,7 @@ def max_pool(draw: Draw) -> Graph:
 @st.composite
 def softmax(draw: Draw) -> Graph:
     """Of a vector and of pixels; flat, steep and one-hot; with scales of probabilities and others."""
-    shape = draw(st.sampled_from([(1,), (2,), (10,), (37,), (1000,), (1, 1, 5), (3, 2, 4)]))
+    shape = draw(st.sampled_from([(1,), (2,), (10,), (12,), (37,), (1000,), (1, 1, 5), (3, 2, 4), (4, 3, 7)]))
     b = GraphBuilder(shape, draw(st.sampled_from([1e-4, 0.02, 0.3, 3.0])), draw(zeros), draw(seeds))
     scale, zero = draw(st.sampled_from([(1 / 256, -128), (1 / 255, -128), (0.001, 3), (0.3, -100)]))
     b.softmax(b.input, scale=scale, zero=zero)
@@ -135,7 +135,7 @@ def softmax(draw: Draw) -> Graph:
 
 @st.composite
 def lookup(draw: Draw) -> Graph:
-    shape = draw(st.sampled_from([(1,), (256,), (5, 3, 3)]))
+    shape = draw(st.sampled_from([(1,), (256,), (5, 3, 3), (77,)]))
     b = GraphBuilder(shape, zero=draw(zeros), seed=draw(seeds))
     ratio = draw(st.sampled_from([0.01, 0.5, 1.0, 1.7, 40.0]))
     b.lookup(b.input, ratio=ratio, zero=draw(zeros), limits=draw(limits))

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .errors import EXIT_INTERNAL, TinyTrainError
+from .errors import EXIT_INTERNAL, TinyTrainError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from .boards import Board
+    from .graph import Graph
 
 # Heavy modules (numpy, onnx, rich) are imported inside the commands: --help must answer at once.
 
@@ -64,21 +65,39 @@ def tinytrain() -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write (default: the prefix)."
 )
+@click.option("--dump-after", metavar="PASS", help="Print the graph to stderr after a pass (or 'import', or 'all').")
 @_json
 def compile_command(
-    model: Path, board: str, calibration: Path | None, mean: tuple[float, ...], std: tuple[float, ...],
-    name: str | None, classes: int, output: Path | None, as_json: bool,
-) -> None:  # fmt: skip
+    model: Path,
+    board: str,
+    calibration: Path | None,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    name: str | None,
+    classes: int,
+    output: Path | None,
+    dump_after: str | None,
+    as_json: bool,
+) -> None:
     """Compile MODEL (ONNX, float or QDQ) into int8 C for a board."""
     from rich.console import Console
 
     from .compile import compile_model, default_name
+    from .passes import PIPELINE
     from .report import print_report
+
+    known = ("all", "import", *(step.name for step in PIPELINE))
+    if dump_after is not None and dump_after not in known:
+        raise UsageError(f"--dump-after {dump_after}: no such pass; choose one of {', '.join(known)}")
+
+    def dump(after: str, graph: Graph) -> None:
+        if dump_after in (after, "all"):
+            click.echo(f"--- after {after}\n{graph.dump()}", err=True)
 
     with _stages() as progress:
         artifacts = compile_model(
             model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
-            name=name, classes=classes, progress=progress,
+            name=name, classes=classes, progress=progress, observe=dump,
         )  # fmt: skip
     if as_json:
         _print_json(artifacts.report)

@@ -69,12 +69,14 @@ def compile_model(
     name: str | None = None,
     classes: int = DEFAULT_CLASSES,
     progress: Progress = lambda stage: None,
+    observe: Callable[[str, Graph], None] = lambda name, graph: None,
 ) -> Artifacts:
     """Compile an ONNX file for a board and, if `output` is given, write the folder.
 
     model: float or QDQ ONNX. calibration: an .npz/.npy or a folder of pictures, None for generated
     noise. mean, std: how raw pixels become inputs, one number or one per channel. classes: room for
-    few-shot prototypes. progress is told each stage as it begins.
+    few-shot prototypes. progress is told each stage as it begins, observe the graph after the import and
+    after each pass.
 
     Errors: UsageError, UnsupportedModelError (exit code 2), DoesNotFitError (3). Nothing is written
     unless everything succeeds.
@@ -89,6 +91,8 @@ def compile_model(
 
     progress("reading the model")
     loaded = load_model(path)
+    for note in loaded.notes:
+        progress(note)
     progress("checking operators")
     check_supported(loaded.proto)
     progress("reading calibration data")
@@ -106,7 +110,9 @@ def compile_model(
         progress("comparing int8 with float")
         agreement = None if samples.is_generated else top1_agreement(loaded.proto, qdq, samples.samples)
     progress("importing the quantised graph")
-    graph = run_passes(import_qdq(qdq))
+    graph = import_qdq(qdq)
+    observe("import", graph)
+    graph = run_passes(graph, observe)
     if graph.tensors[graph.features].bytes > MAX_FEATURES:
         raise UsageError(f"{path}: its embedding has more than {MAX_FEATURES} values; end the network in a pool")
 

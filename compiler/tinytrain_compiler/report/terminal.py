@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def _shape(shape: list[int]) -> str:
@@ -14,6 +15,41 @@ def _shape(shape: list[int]) -> str:
 
 def _count(value: int) -> str:
     return f"{value:,}" if value else ""
+
+
+MAP_ROWS = 16
+MAP_COLOURS = ("blue", "green", "yellow", "magenta", "cyan", "red")
+
+
+def print_memory_map(report: dict[str, Any], console: Console) -> None:
+    """The arena as a picture: layers from left to right, addresses upwards, a letter and colour per buffer."""
+    steps = len(report["layers"])
+    for index, region in enumerate(report["memory"]["sram"]["regions"]):
+        buffers = [b for b in report["buffers"] if b["region"] == index]
+        row_bytes = -(-region["bytes"] // MAP_ROWS)
+        console.print(
+            f"[italic]memory map: {region['bytes']:,} bytes in {region['bank']}, a column a layer, "
+            f"{row_bytes:,} bytes a row; all offsets are in {report['model']['name']}_arena.h"
+        )
+        for row in reversed(range(MAP_ROWS)):
+            line = Text(f"{row * row_bytes:>9,} ", style="dim")
+            for step in range(steps):
+                line.append(*_cell(buffers, step, row * row_bytes, (row + 1) * row_bytes))
+            console.print(line)
+
+
+def _cell(buffers: list[dict[str, Any]], step: int, start: int, end: int) -> tuple[str, str]:
+    """Letter and style of what fills most of the addresses start .. end during a layer."""
+
+    def overlap(b: dict[str, Any]) -> int:
+        if not b["first_layer"] <= step <= b["last_layer"]:
+            return 0
+        return max(0, min(end, int(b["offset"] + b["bytes"])) - max(start, int(b["offset"])))
+
+    best = max(range(len(buffers)), key=lambda i: overlap(buffers[i]))
+    if 2 * sum(overlap(b) for b in buffers) < end - start:
+        return "·", "dim"
+    return chr(ord("a") + best % 26), MAP_COLOURS[best % len(MAP_COLOURS)]
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
@@ -33,22 +69,9 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         )  # fmt: skip
     console.print(layers)
 
-    memory = Table(title="memory map of the arena", title_justify="left")
-    for column, justify in (
-        ("buffer", "left"),
-        ("region", "left"),
-        ("from", "right"),
-        ("bytes", "right"),
-        ("live in layers", "left"),
-    ):
-        memory.add_column(column, justify=justify)  # type: ignore[arg-type]
-    sram, flash = report["memory"]["sram"], report["memory"]["flash"]
-    for buffer in sorted(report["buffers"], key=lambda b: (b["region"], b["offset"], b["first_layer"])):
-        span = f"{buffer['first_layer']} .. {buffer['last_layer']}"
-        bank = sram["regions"][buffer["region"]]["bank"]
-        memory.add_row(buffer["name"], bank, f"{buffer['offset']:,}", f"{buffer['bytes']:,}", span)
-    console.print(memory)
+    print_memory_map(report, console)
 
+    sram, flash = report["memory"]["sram"], report["memory"]["flash"]
     fit = Table(title="does it fit", title_justify="left")
     fit.add_column("memory")
     for column in ("required", "available", "left"):

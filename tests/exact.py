@@ -1,0 +1,128 @@
+"""What each operator should compute, in exact rational arithmetic and plain loops: an oracle for the reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+from tinytrain_compiler.graph import Graph, Node
+from tinytrain_compiler.ops import Int8
+from tinytrain_compiler.ops.add import add_constants
+from tinytrain_compiler.ops.weighted import output_multiplier
+from tinytrain_compiler.ops.window import Window
+
+# (index of the output element, its value in steps before rounding, how far off the reference's may be)
+Steps = Iterator[tuple[tuple[int, ...], Fraction, Fraction]]
+
+
+def exact_steps(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    """Every element of the node's output."""
+    return _OPERATORS[node.op](graph, node, inputs)
+
+
+def _scale(graph: Graph, tensor: str) -> Fraction:
+    return Fraction(graph.tensors[tensor].quantization.scale)
+
+
+def _zero(graph: Graph, tensor: str) -> int:
+    return graph.tensors[tensor].quantization.zero_point
+
+
+def _taps(window: Window, shape: tuple[int, ...], oy: int, ox: int) -> Iterator[tuple[int, int, int, int]]:
+    """(ky, kx, iy, ix) of the taps of one output pixel that lie inside the picture."""
+    for ky in range(window.kernel[0]):
+        for kx in range(window.kernel[1]):
+            iy = oy * window.stride[0] - window.pad_before[0] + ky * window.dilation[0]
+            ix = ox * window.stride[1] - window.pad_before[1] + kx * window.dilation[1]
+            if 0 <= iy < shape[0] and 0 <= ix < shape[1]:
+                yield ky, kx, iy, ix
+
+
+def _weighted(graph: Graph, node: Node, acc: int, channel: int) -> tuple[Fraction, Fraction]:
+    """The multiplier is rounded to 2^(shift - 32), so the product is off by at most acc half of these."""
+    factor = _scale(graph, node.inputs[0]) * Fraction(float(node.constants["weight_scales"][channel]))
+    shift = output_multiplier(node, graph.tensors).shift
+    steps = acc * factor / _scale(graph, node.output) + _zero(graph, node.output)
+    # float64 rounds the factor itself, relatively by a few 2^-53
+    return steps, abs(acc) * (Fraction(2) ** (shift - 33) + 8 * factor / _scale(graph, node.output) / 2**53)
+
+
+def _conv(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    (x,), w = inputs, node.constants["weights"]
+    zero = _zero(graph, node.inputs[0])
+    height, width, channels = graph.tensors[node.output].shape
+    depthwise = node.op == "depthwise_conv2d"
+    groups = channels if depthwise else node.attributes.groups
+    per_in, per_out = x.shape[2] // groups, channels // groups
+    for oy, ox, o in np.ndindex(height, width, channels):
+        acc = int(node.constants["bias"][o])
+        for ky, kx, iy, ix in _taps(node.attributes.window, x.shape, oy, ox):
+            for i in range(per_in):
+                acc += int(w[o, ky, kx, i]) * (int(x[iy, ix, o // per_out * per_in + i]) - zero)
+        yield (oy, ox, o), *_weighted(graph, node, acc, o)
+
+
+def _fully_connected(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    zero = _zero(graph, node.inputs[0])
+    flat = [int(v) - zero for v in inputs[0].reshape(-1)]
+    for o, row in enumerate(node.constants["weights"].tolist()):
+        acc = int(node.constants["bias"][o]) + sum(a * b for a, b in zip(flat, row, strict=True))
+        yield (o,), *_weighted(graph, node, acc, o)
+
+
+def _add(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    shift = add_constants(node, graph.tensors).shift
+    for index in np.ndindex(inputs[0].shape):
+        steps = Fraction(_zero(graph, node.output))
+        for name, values in zip(node.inputs, inputs, strict=True):
+            steps += (int(values[index]) - _zero(graph, name)) * _scale(graph, name) / _scale(graph, node.output)
+        yield index, steps, 2 * 255 * Fraction(1, 2 ** (shift + 1))
+
+
+def _avg_pool(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    (x,), zero = inputs, _zero(graph, node.inputs[0])
+    ratio = _scale(graph, node.inputs[0]) / _scale(graph, node.output)
+    window = node.attributes.window
+    for oy, ox, c in np.ndindex(graph.tensors[node.output].shape):
+        inside = [int(x[iy, ix, c]) - zero for _, _, iy, ix in _taps(window, x.shape, oy, ox)]
+        count = window.taps if node.attributes.count_include_pad else len(inside)
+        error = abs(sum(inside)) * max(Fraction(1, 2**32), ratio / 2**30)
+        yield (oy, ox, c), sum(inside) * ratio / count + _zero(graph, node.output), error
+
+
+def _max_pool(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    for oy, ox, c in np.ndindex(graph.tensors[node.output].shape):
+        taps = _taps(node.attributes.window, inputs[0].shape, oy, ox)
+        yield (oy, ox, c), Fraction(max(int(inputs[0][iy, ix, c]) for _, _, iy, ix in taps)), Fraction(0)
+
+
+def _lookup(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    ratio = _scale(graph, node.inputs[0]) / _scale(graph, node.output)
+    for index in np.ndindex(inputs[0].shape):
+        distance = int(inputs[0][index]) - _zero(graph, node.inputs[0])
+        error = abs(distance) * max(Fraction(1, 2**32), ratio / 2**30)
+        yield index, distance * ratio + _zero(graph, node.output), error
+
+
+def _softmax(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    """Exponentials come from a table of at least 20 bits for the graphs of these tests."""
+    scale = graph.tensors[node.inputs[0]].quantization.scale
+    for row in np.ndindex(inputs[0].shape[:-1]):
+        e = [math.exp(scale * (int(v) - int(inputs[0][row].max()))) for v in inputs[0][row]]
+        for c, value in enumerate(e):
+            steps = Fraction(value / sum(e)) / _scale(graph, node.output)
+            yield (*row, c), steps + _zero(graph, node.output), len(e) * (1 + steps) / 2**20
+
+
+def _reshape(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    flat = inputs[0].reshape(-1)
+    for i, index in enumerate(np.ndindex(graph.tensors[node.output].shape)):
+        yield index, Fraction(int(flat[i])), Fraction(0)
+
+
+_OPERATORS = {
+    "conv2d": _conv, "depthwise_conv2d": _conv, "fully_connected": _fully_connected, "add": _add,
+    "avg_pool": _avg_pool, "max_pool": _max_pool, "lookup": _lookup, "softmax": _softmax, "reshape": _reshape,
+}  # fmt: skip
