@@ -41,10 +41,14 @@ typedef enum tt_status {
     TT_ERR_ALIGNMENT = -2, /* a region does not start at a multiple of TT_ALIGNMENT */
     TT_ERR_MEMORY = -3,    /* a region is smaller than the plan needs */
     TT_ERR_LABEL = -4,     /* a label outside 0 .. classes - 1 */
-    TT_ERR_FULL = -5       /* the class already has TT_MAX_SHOTS examples */
+    TT_ERR_FULL = -5,      /* the class already has TT_MAX_SHOTS examples */
+    TT_ERR_POLICY = -6,    /* the model was compiled with --policy none: it cannot train */
+    TT_ERR_CANCELLED = -7  /* the progress callback stopped the training; what was learnt so far is kept */
 } tt_status;
 
 /* --- Model: generated, const, in flash ------------------------------------------------------- */
+
+typedef struct tt_learning tt_learning; /* tt_train.h */
 
 typedef struct tt_model {
     const char *name;
@@ -55,7 +59,9 @@ typedef struct tt_model {
     uint32_t features_region, features_offset, features;
     int32_t features_zero; /* zero point of the embedding */
     uint32_t classes;      /* room for prototypes */
-    void (*run)(uint8_t *const regions[]); /* input to output, all inside the regions */
+    /* Input to output, all inside the regions; with `saving`, input to embedding, keeping what backward needs. */
+    void (*run)(uint8_t *const regions[], int32_t saving);
+    const tt_learning *learning; /* NULL: compiled without training */
 } tt_model;
 
 /* --- Session: the caller's --------------------------------------------------------------------*/
@@ -80,6 +86,37 @@ typedef struct tt_result {
     const int8_t *features; /* the embedding, likewise */
 } tt_result;
 
+/* --- Training -------------------------------------------------------------------------------- */
+
+typedef struct tt_train_options {
+    uint32_t epochs;
+    float rate;    /* learning rate, > 0: how far, relative to its own length, a layer moves in one epoch */
+    uint32_t seed; /* of the order in which samples are visited */
+} tt_train_options;
+
+/* The epoch of a sample that is wanted as it is, without augmentation. */
+#define TT_CLEAN (-1)
+
+/*
+ * The support set stays the caller's. get() writes sample `index` into input (input_bytes long) and its class
+ * into label. epoch: which pass over the set this is, for the caller's augmentation, or TT_CLEAN.
+ * Any status but TT_OK ends the training with that status.
+ */
+typedef struct tt_samples {
+    uint32_t count;
+    tt_status (*get)(void *user, uint32_t index, int32_t epoch, int8_t *input, int32_t *label);
+    void *user;
+} tt_samples;
+
+typedef struct tt_progress {
+    uint32_t epoch, epochs, sample, samples;
+    uint32_t saturated; /* updates that met the end of a delta's range so far */
+    uint32_t error;     /* mean of 1 - p[label] over this epoch so far, 15 fraction bits */
+} tt_progress;
+
+/* Called after each sample; return nonzero to stop. */
+typedef int tt_progress_fn(void *user, const tt_progress *progress);
+
 /* --- Functions ------------------------------------------------------------------------------- */
 
 /* sums and shots: room for classes x features and classes entries; both are cleared. */
@@ -94,8 +131,18 @@ tt_status tt_infer(tt_session *s, const int8_t *input, tt_result *result);
 /* Run the network and add the embedding to class label's prototype. */
 tt_status tt_enroll(tt_session *s, const int8_t *input, int32_t label);
 
-/* Drop all prototypes. */
+/* Drop all prototypes. What the layers have learnt stays. */
 tt_status tt_forget(tt_session *s);
+
+/* Drop everything learnt: factory weights, no prototypes. */
+tt_status tt_unlearn(tt_session *s);
+
+/*
+ * Learn the support set: recomputes all prototypes and updates the layers that the model's policy chose.
+ * Prototypes of earlier enrolments are replaced. progress may be NULL.
+ */
+tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samples *samples,
+                   tt_progress_fn *progress, void *user);
 
 #ifdef __cplusplus
 }

@@ -25,7 +25,7 @@ tt_status tt_init(tt_session *s, const tt_model *model, const tt_region *regions
     s->sums = sums;
     s->shots = shots;
     s->model = model;
-    return tt_forget(s);
+    return tt_unlearn(s);
 }
 
 int8_t *tt_input(const tt_session *s)
@@ -47,7 +47,7 @@ static tt_status run(const tt_session *s, const int8_t *input, const int8_t **ou
     if (input != inside) {
         memmove(inside, input, model->input_bytes); /* the caller's may overlap the arena */
     }
-    model->run(s->regions);
+    model->run(s->regions, 0);
     *output = (const int8_t *)(s->regions[model->output_region] + model->output_offset);
     *features = (const int8_t *)(s->regions[model->features_region] + model->features_offset);
     return TT_OK;

@@ -67,7 +67,7 @@ def test_c_rounds_the_same_in_32_and_in_64_bits(
         assert c_requantize(acc, multiplier, shift, 1, zero, -128, 127) == wanted
 
 
-@given(st.lists(st.floats(0, 2.0**29), min_size=1, max_size=5))
+@given(st.lists(st.floats(0, 2.0**29, exclude_max=True), min_size=1, max_size=5))
 def test_multiplier_is_the_nearest_with_the_smallest_shift(factors: list[float]) -> None:
     m = quantize_multiplier(np.array(factors))
     assert m.values.dtype == np.int32
@@ -78,7 +78,7 @@ def test_multiplier_is_the_nearest_with_the_smallest_shift(factors: list[float])
         assert max(round(Fraction(f) * 2 ** (33 - m.shift)) for f in factors) >= 2**31, "one less would do"
 
 
-@pytest.mark.parametrize("factor", [-1e-9, np.inf, np.nan, 2.0**30])
+@pytest.mark.parametrize("factor", [-1e-9, np.inf, np.nan, 2.0**29])
 def test_factor_out_of_range_is_refused(factor: float) -> None:
     with pytest.raises(ValueError, match="requantisation factor"):
         quantize_multiplier(np.array([0.1, factor]))

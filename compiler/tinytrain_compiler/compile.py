@@ -35,7 +35,10 @@ from .quantize.input_bytes import pixel_map, quantize_samples
 from .quantize.quantizer import quantize, top1_agreement
 from .report import build_report, check_fit
 from .report.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
+from .training.plan import TrainingPlan, plan_training
+from .training.scheme import Scheme
 
+TOOL = "tinytrain-compiler"
 DEFAULT_MEAN = DEFAULT_STD = (127.5,)
 DEFAULT_CLASSES = 10
 CALIBRATION_SAMPLES = 256
@@ -83,7 +86,7 @@ def compile_model(
     """
     target = load_board(board)
     path = Path(model)
-    prefix = _prefix(name or path.stem, explicit=name is not None)
+    prefix = _prefix(path.stem if name is None else name, explicit=name is not None)
     if classes < 1:
         raise UsageError(f"--classes {classes}: at least one class is needed")
     if output is not None:
@@ -152,19 +155,24 @@ class Lowered:
     kernels: KernelTable
     sram: SramUse
     flash: FlashUse
+    training: TrainingPlan | None = None
 
 
-def lower(graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES) -> Lowered:
-    """Plan memory and choose kernels; says nothing yet about whether it fits."""
+def lower(
+    graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None
+) -> Lowered:
+    """Plan memory and choose kernels; says nothing yet about whether it fits. scheme: what learns, if anything."""
     session = session_bytes(classes, graph.tensors[graph.features].bytes)
-    plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK)
+    training = plan_training(graph, scheme, classes) if scheme is not None else None
+    extra = training.extra if training is not None else None
+    plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)
     kernels = kernel_table(graph, prefix)
-    return Lowered(graph, board, plan, kernels, sram_use(plan, board, session), flash_use(kernels, board))
+    return Lowered(graph, board, plan, kernels, sram_use(plan, board, session), flash_use(kernels, board), training)
 
 
 def emit(lowered: Lowered, info: ModelInfo) -> dict[str, str]:
     """All C, headers and build files, by path."""
-    sources = emit_sources(lowered.graph, lowered.plan, lowered.kernels, info)
+    sources = emit_sources(lowered.graph, lowered.plan, lowered.kernels, info, lowered.training)
     return sources | render_project(lowered.board, info.prefix, lowered.plan.region_banks, "selftest")
 
 
@@ -181,13 +189,17 @@ def largest_buffers(plan: MemoryPlan, count: int = 3) -> dict[str, int]:
     return {name: size for name, size in live[:count] if size}
 
 
-# Words that C, C++ or CMake keep for themselves; a model's name becomes a function, a header and a CMake target.
+# Words that C, C++ or CMake keep for themselves, and headers that <name>.h would hide: a model's name becomes a
+# function, a header and a CMake target.
 _RESERVED = frozenset(
     """
     auto break case char const continue default do double else enum extern float for goto if inline int long register
     restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool class
     delete new operator private protected public template this throw try using virtual namespace
-    all clean test install help package edit_cache rebuild_cache main run model m tinytrain
+    all clean test install help package edit_cache rebuild_cache main run model m tinytrain tt
+    assert complex ctype errno fenv inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic stdbool
+    stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype
+    startup uart text harness semihosting
     """.split()  # noqa: SIM905
 )
 
@@ -195,7 +207,8 @@ _RESERVED = frozenset(
 def _prefix(name: str, *, explicit: bool) -> str:
     """A C identifier: an explicit name must be one, a file's name is made one."""
     if explicit:
-        if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name.lower().startswith("tt_") or name in _RESERVED:
+        lower = name.lower()
+        if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or lower.startswith("tt_") or lower in _RESERVED:
             raise UsageError(
                 f"--name {name!r}: use letters, digits and _, beginning with a letter; not tt_... and no word that "
                 f"C or CMake reserves. For example: --name mynet"
@@ -235,7 +248,7 @@ def _deterministic(proto: onnx.ModelProto) -> bytes:
 def _manifest(files: dict[str, bytes], name: str, board: Board, sha256: str, options: str) -> bytes:
     return _json(
         {
-            "tool": {"name": "tinytrain-compiler", "version": __version__},
+            "tool": {"name": TOOL, "version": __version__},
             "name": name,
             "board": board.name,
             "model_sha256": sha256,
@@ -255,11 +268,18 @@ def _check_output(directory: Path) -> None:
     """Refuse, before any work, a folder that cannot be written or that holds something else."""
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory}: is a file; give -o a folder")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / "manifest.json").is_file():
+    if directory.is_dir() and any(directory.iterdir()) and not _is_ours(directory):
         raise UsageError(f"{directory}: is not empty and was not made by tinytrain-compile; give -o another folder")
     parent = directory if directory.is_dir() else next(p for p in directory.absolute().parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise UsageError(f"{directory}: cannot write in {parent}; choose a folder you may write to with -o")
+
+
+def _is_ours(directory: Path) -> bool:
+    try:
+        return bool(json.loads((directory / "manifest.json").read_text())["tool"]["name"] == TOOL)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def write_files(directory: Path, files: dict[str, bytes]) -> None:

@@ -15,8 +15,11 @@ from ..ops import Int8, operator_of
 from ..quantize.input_bytes import PixelMap
 from ..reference import run
 from ..resources import RUNTIME
+from ..training.plan import TrainingPlan
 from .kernels import KernelTable, has_params, kernel_bodies
-from .render import Identifiers, c_comment, c_string, c_type, render
+from .names import Names
+from .render import c_comment, c_string, c_type, render
+from .training import TrainingText
 
 RUNTIME_VERSION = 1  # TT_RUNTIME_VERSION of runtime_c/tinytrain.h
 SELFTEST_SEED = 1
@@ -33,10 +36,12 @@ class ModelInfo:
     pixels: PixelMap | None  # how camera bytes become input bytes; None where the input is no picture
 
 
-def emit_sources(graph: Graph, plan: MemoryPlan, kernels: KernelTable, info: ModelInfo) -> dict[str, str]:
-    """name.h, name.c, name_arena.h, name_kernels.h/.c, name_weights.c and the runtime."""
+def emit_sources(
+    graph: Graph, plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: TrainingPlan | None = None
+) -> dict[str, str]:
+    """name.h, name.c, name_arena.h, name_kernels.h/.c, name_weights.c, the runtime; name_train.h/.c if it trains."""
     n = info.prefix
-    context = _context(graph, plan, kernels, info)
+    context = _context(graph, plan, kernels, info, training)
     files = {
         f"{n}.h": render("model/model.h.j2", **context),
         f"{n}.c": render("model/model.c.j2", **context),
@@ -45,6 +50,9 @@ def emit_sources(graph: Graph, plan: MemoryPlan, kernels: KernelTable, info: Mod
         f"{n}_kernels.c": render("model/kernels.c.j2", **context),
         f"{n}_weights.c": render("model/weights.c.j2", **context),
     }
+    if training is not None:
+        files[f"{n}_train.h"] = render("model/train.h.j2", **context)
+        files[f"{n}_train.c"] = render("model/train.c.j2", **context)
     for path in sorted(RUNTIME.glob("*.[ch]")):
         files[f"runtime/{path.name}"] = path.read_text()
     return files
@@ -61,31 +69,12 @@ def selftest_input(count: int) -> Int8:
     return values.view(np.int8)
 
 
-class _Names:
-    """C names of one model's tensors, scratch buffers and layers; unique, and alike in all files."""
-
-    def __init__(self, graph: Graph, plan: MemoryPlan, prefix: str) -> None:
-        self.prefix = prefix
-        self._plan = plan
-        self._layers = Identifiers()
-        tensors, scratch = Identifiers(), Identifiers()
-        self.tensors = {name: f"{prefix}_at_{tensors.make(name)}".upper() for name in graph.tensors}
-        self.scratch = {name: f"{prefix}_scratch_{scratch.make(name)}".upper() for name in plan.scratch}
-
-    def layer(self, node: Node) -> str:
-        return f"{self.prefix}_{self._layers.make(node.name)}"
-
-    def address(self, tensor: str) -> str:
-        """C expression inside run(): a region's base and the offset's macro."""
-        return f"r{self._plan.tensors[tensor].region} + {self.tensors[tensor]}"
-
-    def scratch_address(self, node: Node) -> str:
-        return f"r{self._plan.scratch[node.name].region} + {self.scratch[node.name]}"
-
-
-def _context(graph: Graph, plan: MemoryPlan, kernels: KernelTable, info: ModelInfo) -> dict[str, Any]:
+def _context(
+    graph: Graph, plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: TrainingPlan | None
+) -> dict[str, Any]:
     """Everything the templates print; they decide nothing."""
-    names = _Names(graph, plan, info.prefix)
+    names = Names(graph, plan, info.prefix)
+    text = TrainingText(graph, training, plan, names) if training is not None else None
     ends = {"input": graph.input, "output": graph.output, "features": graph.features}
     return {
         "name": info.prefix,
@@ -102,32 +91,51 @@ def _context(graph: Graph, plan: MemoryPlan, kernels: KernelTable, info: ModelIn
         "uses_region": sorted({p.region for p in plan.placements}),
         "map": _memory_map(plan, names),
         "lower_bound": plan.lower_bound_bytes,
-        **_layers(graph, plan, kernels, names),
+        **_layers(graph, plan, kernels, names, text),
+        "training": text.context() if text is not None else None,
         "functions": _functions(kernels),
         "selftest_seed": SELFTEST_SEED,
         "selftest_crc": _selftest_crc(graph),
     }
 
 
-def _layers(graph: Graph, plan: MemoryPlan, kernels: KernelTable, names: _Names) -> dict[str, list[dict[str, Any]]]:
+def _layers(
+    graph: Graph, plan: MemoryPlan, kernels: KernelTable, names: Names, training: TrainingText | None
+) -> dict[str, list[dict[str, Any]]]:
     """Constant arrays, parameter structs and calls, layer by layer."""
     arrays: list[dict[str, Any]] = []
     params: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
     for use in kernels.uses:
         node, kernel = use.node, use.kernel
-        layer = names.layer(node)
-        members: dict[str, Any] = {member: f"{layer}_{member}" for member in kernel.arrays} | dict(kernel.scalars)
+        arrays_of = {member: names.of(f"{member}_of", node) for member in kernel.arrays}
         arguments = [names.address(tensor) for tensor in (*node.inputs, node.output)]
         for member, values in kernel.arrays.items():
-            arrays.append({"name": members[member], "type": c_type(values), "values": values})
+            arrays.append({"name": arrays_of[member], "type": c_type(values), "values": values})
         if has_params(kernel):
-            params.append({"name": layer, "type": kernel.params_type, "members": members})
-            arguments.append(f"&{layer}")
+            params_name = names.of("layer", node)
+            members = arrays_of | {member: str(value) for member, value in kernel.scalars.items()}
+            params.append({"name": params_name, "type": kernel.params_type, "members": members})
+            arguments.append("&learnt" if training is not None and training.learns(node) else f"&{params_name}")
         if node.name in plan.scratch:
             arguments.append(names.scratch_address(node))
-        calls.append({"function": use.symbol, "arguments": arguments, "comment": c_comment(_describe(graph, node))})
+        lines = [f"{use.symbol}({', '.join(arguments)});"]
+        if training is not None:
+            lines = [*training.before(node), *lines, *training.after(node)]
+            if training.learns(node):
+                lines = ["{", *(f"    {line}" for line in lines), "}"]
+        ends = node.output in same_bytes(graph, graph.features)
+        calls.append({"lines": lines, "ends_embedding": ends, "comment": c_comment(_describe(graph, node))})
     return {"arrays": arrays, "params": params, "calls": calls}
+
+
+def same_bytes(graph: Graph, tensor: str) -> set[str]:
+    """The tensor and what it is a new name for."""
+    names = {tensor}
+    for node in reversed(graph.nodes):
+        if node.output in names and operator_of(node).kernel(node, graph.tensors) is None:
+            names.update(node.inputs)
+    return names
 
 
 def _functions(kernels: KernelTable) -> list[dict[str, Any]]:
@@ -140,7 +148,7 @@ def _functions(kernels: KernelTable) -> list[dict[str, Any]]:
     return functions
 
 
-def _memory_map(plan: MemoryPlan, names: _Names) -> list[dict[str, Any]]:
+def _memory_map(plan: MemoryPlan, names: Names) -> list[dict[str, Any]]:
     """A row per tensor and scratch buffer, by address."""
     scratch_of = {id(placement): node for node, placement in plan.scratch.items()}
     rows = []

@@ -91,10 +91,10 @@ def kernel_bodies(kernel: Kernel) -> list[tuple[str, str]]:
 def _body(template: str, kernel: Kernel) -> str:
     rounds = kernel.shape.get("KP", 4) // 4
     unroll = rounds if rounds <= FULL_UNROLL else next(n for n in (4, 3, 2, 1) if rounds % n == 0)
-    context = {**kernel.shape, "UNROLL": unroll}
+    context = {**kernel.shape, **kernel.inline, "UNROLL": unroll}
     marker = "@constants@"
     body = render(template, constants=marker, **context)
-    used = set(re.findall(r"\b[A-Z]+\b", body))
+    used = set(re.findall(r"\b[A-Z][A-Z0-9_]*\b", body))
     constants = [f"{name} = {value}" for name, value in kernel.shape.items() if name in used]
     lines = [""]
     for constant in constants:

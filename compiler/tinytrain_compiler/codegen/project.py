@@ -55,9 +55,7 @@ def render_project(board: Board, name: str, region_banks: Sequence[str], app: Ap
         "name": name,
         "NAME": name.upper(),
         "region_banks": tuple(region_banks),
-        "region_arguments": "".join(
-            f", region{i}, {name.upper()}_REGION{i}_BYTES" for i in range(len(region_banks))
-        ),
+        "region_arguments": "".join(f", region{i}, {name.upper()}_REGION{i}_BYTES" for i in range(len(region_banks))),
         "system": board.banks[0].name,
         "boot_bytes": board.boot_stage.bytes if board.boot_stage else 0,
         "v6m": core.v6m,

@@ -26,6 +26,8 @@ def environment() -> jinja2.Environment:
         autoescape=False,  # C, not HTML
     )
     env.filters["c_table"] = c_table
+    env.filters["c_list"] = lambda values: c_table(np.array(values))
+    env.filters["c_float"] = c_float
     env.filters["grouped"] = lambda value: f"{value:,}"
     return env
 
@@ -44,6 +46,12 @@ def c_table(values: NDArray[Any]) -> str:
             line = "   "
         line += text
     return "\n".join([*lines, line])
+
+
+def c_float(value: float) -> str:
+    """A float32's shortest exact decimal, as a C literal."""
+    text = str(np.float32(value))
+    return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
 
 
 class Identifiers:

@@ -6,6 +6,7 @@ only renames its input, a chain of tensors one after the other. Its size may shr
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..graph import Graph, Node
@@ -52,55 +53,75 @@ class Buffer:
         return max((s.bytes for s in self.spans if s.first <= step <= s.last), default=0)
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What training adds to the buffers of inference. Its steps come after those of the nodes."""
+
+    buffers: Sequence[Buffer]
+    last_uses: Mapping[str, int]  # tensors of the forward pass that are read again, and when
+
+    def add_to(self, buffers: list[Buffer]) -> None:
+        for tensor, step in self.last_uses.items():
+            owner = next(buffer for buffer in buffers if tensor in buffer.tensors)
+            span = owner.spans[-1]
+            owner.spans[-1] = Span(span.first, max(span.last, step), span.bytes)
+        buffers += self.buffers
+
+
 def align(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def buffers_of(graph: Graph) -> list[Buffer]:
     """All buffers of one inference, activations first, then each node's scratch memory."""
-    last_use = {name: step for step, node in enumerate(graph.nodes) for name in node.inputs}
+    root = _renamed(graph)  # tensors that share bytes live and die together: all below goes by their root
+    last_use = {root[name]: step for step, node in enumerate(graph.nodes) for name in node.inputs}
     end = len(graph.nodes) - 1
-    last_use[graph.output] = last_use[graph.features] = end
-    owner: dict[str, Buffer] = {}
+    for kept in (graph.output, graph.features):  # read after the last step, so no step may overwrite them
+        last_use[root[kept]] = end + 1
+    owner: dict[str, Buffer] = {}  # by root
     buffers: list[Buffer] = []
 
     def live_span(tensor: str, first: int) -> Span:
-        return Span(first, last_use.get(tensor, first), align(graph.tensors[tensor].bytes))
+        last = min(last_use.get(tensor, first), end)
+        return Span(first, last, align(graph.tensors[tensor].bytes))
 
     def start(tensor: str, step: int) -> None:
-        buffer = Buffer(tensor, [live_span(tensor, step)], [tensor])
-        owner[tensor] = buffer
-        buffers.append(buffer)
+        owner[tensor] = Buffer(tensor, [live_span(tensor, step)], [tensor])
+        buffers.append(owner[tensor])
 
     start(graph.input, 0)
     for step, node in enumerate(graph.nodes):
-        source = _taken_over(graph, node, step, last_use)
+        if root[node.output] != node.output:
+            owner[root[node.output]].tensors.append(node.output)
+            continue
+        source = _taken_over(graph, node, [root[name] for name in node.inputs], step, last_use)
         if source is None:
             start(node.output, step)
         else:
-            buffer = owner[source]
-            if operator_of(node).kernel(node, graph.tensors) is None:
-                # A new name for the same bytes: they live as long as either does.
-                last = max(last_use[source], last_use.get(node.output, step))
-                last_use[source] = last_use[node.output] = last
-                buffer.spans[-1] = Span(buffer.spans[-1].first, last, buffer.spans[-1].bytes)
-            else:
-                buffer.spans.append(live_span(node.output, step))
+            buffer = owner[node.output] = owner[source]
+            buffer.spans.append(live_span(node.output, step))
             buffer.tensors.append(node.output)
-            owner[node.output] = buffer
         scratch = operator_of(node).scratch_bytes(node, graph.tensors)
         if scratch:
             buffers.append(Buffer(f"{node.name} (scratch)", [Span(step, step, align(scratch))]))
     return buffers
 
 
-def _taken_over(graph: Graph, node: Node, step: int, last_use: dict[str, int]) -> str | None:
+def _renamed(graph: Graph) -> dict[str, str]:
+    """For each tensor the one whose bytes it shows: itself, unless a node without code made it."""
+    root = {name: name for name in graph.tensors}
+    for node in graph.nodes:
+        if operator_of(node).kernel(node, graph.tensors) is None:
+            root[node.output] = root[node.inputs[0]]
+    return root
+
+
+def _taken_over(graph: Graph, node: Node, inputs: list[str], step: int, last_use: dict[str, int]) -> str | None:
     """The input whose memory the output takes over, or None."""
-    operator = operator_of(node)
-    is_rename = operator.kernel(node, graph.tensors) is None
-    for index in operator.in_place(node, graph.tensors):
-        name = node.inputs[index]
-        if is_rename or (last_use[name] == step and node.inputs.count(name) == 1):
+    for index in operator_of(node).in_place(node, graph.tensors):
+        name = inputs[index]
+        if last_use[name] == step and inputs.count(name) == 1:
             return name
     return None
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ..boards import Bank
 from ..errors import DoesNotFitError
 from ..graph import Graph
-from .lifetimes import ALIGNMENT, Buffer, buffers_of, lower_bound
+from .lifetimes import ALIGNMENT, Buffer, Extra, buffers_of, lower_bound
 
 SEARCH_MOVES = 2000
 
@@ -44,14 +44,18 @@ class MemoryPlan:
         return sum(self.region_bytes)
 
 
-def plan_memory(graph: Graph, banks: Sequence[Bank], reserved_bytes: int, seed: int = 0) -> MemoryPlan:
+def plan_memory(
+    graph: Graph, banks: Sequence[Bank], reserved_bytes: int, seed: int = 0, extra: Extra | None = None
+) -> MemoryPlan:
     """Place all buffers, in one bank if they fit, else spread over several.
 
-    reserved_bytes: what stack, session and static data take from the first bank. Where even all
-    banks together are too small the plan still comes back, in one region of the largest bank's
-    name, and the caller reports the misfit.
+    extra: buffers of the backward pass. reserved_bytes: what stack, session and static data take from
+    the first bank. Where even all banks together are too small the plan still comes back, in one region
+    of the largest bank's name, and the caller reports the misfit.
     """
     buffers = buffers_of(graph)
+    if extra is not None:
+        extra.add_to(buffers)
     bound = lower_bound(buffers)
     free = [bank.bytes - (reserved_bytes if i == 0 else 0) for i, bank in enumerate(banks)]
     offsets = place(buffers, bound, seed)

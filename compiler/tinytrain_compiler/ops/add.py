@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Node, Tensor
+from ..graph.gradient import Gradient
 from .base import Int8, Kernel, Operator, register
 
 MAX_SHIFT = 24
@@ -49,6 +50,15 @@ class Add(Operator):
         y = (a * c.multiplier_a + b * c.multiplier_b + c.offset) >> c.shift
         clamped: Int8 = np.clip(y, node.attributes.low, node.attributes.high).astype(np.int8)
         return clamped
+
+    def input_gradients(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
+    ) -> tuple[Gradient, ...]:
+        """Gradients are of real values: a sum passes its own to both inputs."""
+        return (gradient, gradient)
+
+    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
+        return None
 
     def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
         return (0, 1)

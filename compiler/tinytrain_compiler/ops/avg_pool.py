@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Multiplier, Node, Tensor, quantize_multiplier, requantize
+from ..graph.gradient import FACTOR_BITS, Factors, Gradient, narrow, quantize_factors, shift_round
 from .base import Int8, Kernel, Operator, register
 from .weighted import requantize_scalars
 from .window import Window
@@ -35,6 +36,45 @@ class AvgPool(Operator):
         per_window = m.values[np.broadcast_to(counts, patches.shape[:2])][..., None]
         return requantize(patches.sum((2, 3)), per_window, m.shift, y.quantization.zero_point, a.low, a.high).reshape(
             y.shape
+        )
+
+    def input_gradients(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
+    ) -> tuple[Gradient, ...]:
+        """Each tap of a window gets its share, 1 / taps."""
+        a: AvgPoolAttributes = node.attributes
+        h, w, _ = tensors[node.inputs[0]].shape
+        counts = a.window.valid_counts(h, w) if self._by_count(node, tensors) else np.full((1, 1), a.window.taps)
+        least, shares = self._shares(node, tensors)
+        factors = shares.values[counts - least][..., None].astype(np.int64)
+        g = shift_round(gradient.mantissa.reshape(*a.window.output_size(h, w), -1) * factors, FACTOR_BITS)
+        taps = np.broadcast_to(g[:, :, None, None, :], (*g.shape[:2], *a.window.kernel, g.shape[2]))
+        overlap = int(a.window.scatter(np.ones_like(taps[..., :1]), h, w).max())
+        bound = int(np.abs(g).max(initial=0)) * overlap
+        return (narrow(a.window.scatter(taps, h, w), bound, gradient.exponent + shares.exponent),)
+
+    def _shares(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, Factors]:
+        """The least number of taps that a window divides by, and 1 / taps from there on."""
+        a: AvgPoolAttributes = node.attributes
+        h, w, _ = tensors[node.inputs[0]].shape
+        least = int(a.window.valid_counts(h, w).min()) if self._by_count(node, tensors) else a.window.taps
+        return least, quantize_factors(1.0 / np.arange(least, a.window.taps + 1))
+
+    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
+        a: AvgPoolAttributes = node.attributes
+        h, w, c = tensors[node.inputs[0]].shape
+        least, shares = self._shares(node, tensors)
+        ones = np.ones((*a.window.output_size(h, w), *a.window.kernel, 1), np.int64)
+        shape = a.window.constants(h, w) | {
+            "C": c, "BY_COUNT": int(self._by_count(node, tensors)), "COUNT": least, "EXPONENT": shares.exponent,
+            "OVERLAP": int(a.window.scatter(ones, h, w).max()),
+        }  # fmt: skip
+        return Kernel(
+            template="avg_pool_input_gradient",
+            symbol=f"avg_pool_{a.window.label()}_{h}x{w}x{c}_input_gradient",
+            params_type="tt_no_params",
+            shape=shape,
+            inline={"shares": shares.values.tolist()},
         )
 
     @staticmethod

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Node, Tensor
+from ..graph.gradient import Gradient
 
 Int8 = NDArray[np.int8]
 
@@ -33,6 +34,7 @@ class Kernel:
     shape: Mapping[str, int]  # constants baked into the function
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # by struct member
     scalars: Mapping[str, int] = field(default_factory=dict)  # by struct member
+    inline: Mapping[str, Any] = field(default_factory=dict)  # small tables that the template writes out
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -41,6 +43,21 @@ class Kernel:
     @property
     def flash_bytes(self) -> int:
         return sum(int(array.nbytes) for array in self.arrays.values())
+
+
+@dataclass(frozen=True)
+class ParameterGradient:
+    """dLoss/dparameter in real units = values * 2**exponent * scale; values hold int32 accumulators."""
+
+    values: NDArray[np.int64]
+    exponent: int
+    scale: float  # s_x for weights, 1 for biases
+    bound: int  # no |value| exceeds it; known before the first value is computed
+
+    @property
+    def real(self) -> NDArray[np.float64]:
+        real: NDArray[np.float64] = np.ldexp(self.values.astype(np.float64), self.exponent) * self.scale
+        return real
 
 
 class Operator(ABC):
@@ -67,6 +84,38 @@ class Operator(ABC):
     def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
         """Inputs (indices) whose memory the output may take over, when nobody else reads them later."""
         return ()
+
+    def input_gradients(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
+    ) -> tuple[Gradient, ...]:
+        """One gradient per input, given the output's with clipped elements already zeroed.
+
+        inputs: the forward pass's; only operators that say so (`needs_inputs`) may look at them.
+        """
+        raise NoBackwardRuleError(f"{node.name}: {self.name} has no backward rule")
+
+    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
+        """The C kernel of input_gradients; None where it is a copy (add) or the same bytes (reshape).
+
+        trained: the layer's weights may grow, see ops/backward.py.
+        """
+        raise NoBackwardRuleError(f"{node.name}: {self.name} has no backward rule")
+
+    def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
+        """The C kernel of weight_gradient and the update that follows it."""
+        raise NoBackwardRuleError(f"{node.name}: {self.name} cannot learn its weights")
+
+    def weight_gradient(
+        self, node: Node, tensors: Mapping[str, Tensor], x: Int8, gradient: Gradient, channels: NDArray[np.intp]
+    ) -> ParameterGradient:
+        """dLoss/dW for the selected input channels, given the input's values and the output's gradient."""
+        raise NoBackwardRuleError(f"{node.name}: {self.name} cannot learn its weights")
+
+    needs_inputs = False  # whether input_gradients reads the values of the inputs
+
+
+class NoBackwardRuleError(Exception):
+    """An operator that gradients cannot pass lies on the path; the message names it."""
 
 
 _REGISTRY: dict[str, Operator] = {}

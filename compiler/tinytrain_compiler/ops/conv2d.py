@@ -6,9 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..graph import Node, Tensor, requantize
-from .base import Int8, Kernel, Operator, register, round_up
+from ..graph.gradient import Gradient, narrow, quantize_factors
+from .backward import (
+    TRAINED_MARGIN,
+    input_pre_shift,
+    l1_bound,
+    parameter_shift,
+    prepare,
+    scale_channels,
+)
+from .base import Int8, Kernel, Operator, ParameterGradient, register, round_up
 from .weighted import accumulate, folded_bias, output_multiplier, requantize_scalars, requantize_shape
 from .window import Window
 
@@ -51,6 +61,74 @@ class Conv2d(Operator):
         zero_y = tensors[node.output].quantization.zero_point
         return requantize(acc, m.values, m.shift, zero_y, a.low, a.high)
 
+    def input_gradients(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
+    ) -> tuple[Gradient, ...]:
+        """dx = convT(s_w g, W)."""
+        a: Conv2dAttributes = node.attributes
+        w = node.constants["weights"]
+        h, width, cin = tensors[node.inputs[0]].shape
+        per_in, per_out = cin // a.groups, len(w) // a.groups
+        l1 = self._l1(node)
+        g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), input_pre_shift(l1))
+        oh, ow, _ = g.mantissa.shape
+        taps = np.zeros((oh, ow, *w.shape[1:3], cin), np.int64)
+        for group in range(a.groups):
+            o, i = slice(group * per_out, (group + 1) * per_out), slice(group * per_in, (group + 1) * per_in)
+            rows = w[o].reshape(per_out, -1).astype(np.float64)  # float64 holds every sum exactly
+            product = g.mantissa[..., o].reshape(-1, per_out).astype(np.float64) @ rows
+            taps[..., i] = product.reshape(oh, ow, *w.shape[1:3], per_in).astype(np.int64)
+        return (narrow(a.window.scatter(taps, h, width), g.magnitude * l1, g.exponent),)
+
+    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
+        shape = self._shape(node, tensors)
+        keys = ("H", "W", "C", "OH", "OW", "O", "KH", "KW", "SH", "SW", "DH", "DW", "PT", "PL", "CG", "OG", "KP")
+        return Kernel(
+            template="conv2d_input_gradient",
+            symbol=f"{self._symbol(node, tensors)}_input_gradient",
+            params_type="tt_no_params",
+            shape={key: shape[key] for key in keys} | {"L1": self._l1(node, trained)},
+        )
+
+    def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
+        shape = self._shape(node, tensors)
+        keys = ("H", "W", "OH", "OW", "O", "KH", "KW", "SH", "SW", "DH", "DW", "PT", "PL")
+        return Kernel(
+            template="conv2d_weight_gradient",
+            symbol=f"{self._symbol(node, tensors)}_weight_gradient",
+            params_type="tt_no_params",
+            shape={key: shape[key] for key in keys},
+        )
+
+    @staticmethod
+    def _symbol(node: Node, tensors: Mapping[str, Tensor]) -> str:
+        a: Conv2dAttributes = node.attributes
+        h, w, c = tensors[node.inputs[0]].shape
+        symbol = f"conv2d_{a.window.label()}_{h}x{w}x{c}_{len(node.constants['weights'])}"
+        return symbol + (f"_g{a.groups}" if a.groups > 1 else "")
+
+    @staticmethod
+    def _l1(node: Node, trained: bool = False) -> int:
+        """The largest sum of |w| over the outputs and taps that read one input channel, of any group."""
+        w = node.constants.get("pretrained", node.constants["weights"])
+        per_out = len(w) // node.attributes.groups
+        margin = TRAINED_MARGIN if trained or "pretrained" in node.constants else 1
+        return margin * max(l1_bound(w[o : o + per_out], (0, 1, 2)) for o in range(0, len(w), per_out))
+
+    def weight_gradient(
+        self, node: Node, tensors: Mapping[str, Tensor], x: Int8, gradient: Gradient, channels: NDArray[np.intp]
+    ) -> ParameterGradient:
+        """dW[o, ky, kx, i] = sum over pixels of (x - z_x) g, for the selected input channels i (groups = 1)."""
+        source = tensors[node.inputs[0]].quantization
+        patches = node.attributes.window.patches(x, source.zero_point)[..., channels]
+        oh, ow, kh, kw, selected = patches.shape
+        shift = parameter_shift(gradient, oh * ow, 255)
+        g = prepare(gradient, shift).reshape(oh * ow, -1).astype(np.float64)
+        columns = patches.reshape(oh * ow, -1).astype(np.float64) - source.zero_point
+        values = (g.T @ columns).astype(np.int64).reshape(-1, kh, kw, selected)
+        bound = (gradient.magnitude * oh * ow * 255) >> shift
+        return ParameterGradient(values, gradient.exponent + shift, source.scale, bound)
+
     def macs(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
         oh, ow, _ = tensors[node.output].shape
         return oh * ow * int(node.constants["weights"].size)
@@ -62,19 +140,14 @@ class Conv2d(Operator):
         return columns if shape["DIRECT"] else columns + shape["KP"]
 
     def kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
-        a: Conv2dAttributes = node.attributes
         x, y = tensors[node.inputs[0]], tensors[node.output]
         shape = self._shape(node, tensors)
         w = node.constants["weights"]
         rows = np.zeros((len(w), shape["KP"]), np.int8)  # rows padded with zero weights to whole words
         rows[:, : shape["K"]] = w.reshape(len(w), -1)
-        h, width, c = x.shape
-        symbol = f"conv2d_{a.window.label()}_{h}x{width}x{c}_{len(w)}"
-        if a.groups > 1:
-            symbol += f"_g{a.groups}"
         return Kernel(
             template="conv2d",
-            symbol=symbol,
+            symbol=self._symbol(node, tensors),
             params_type="tt_conv_params",
             shape=shape,
             arrays={

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Node, Tensor, requantize
+from ..graph.gradient import Gradient, narrow, quantize_factors
+from .backward import input_pre_shift, l1_bound, scale_channels
 from .base import Int8, Kernel, Operator, register, round_up
 from .conv2d import Conv2dAttributes
 from .weighted import folded_bias, output_multiplier, requantize_scalars, requantize_shape
@@ -30,6 +32,27 @@ class DepthwiseConv2d(Operator):
         m = output_multiplier(node, tensors)
         zero_y = tensors[node.output].quantization.zero_point
         return requantize(acc, m.values, m.shift, zero_y, a.low, a.high)
+
+    def input_gradients(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
+    ) -> tuple[Gradient, ...]:
+        h, w, _ = tensors[node.inputs[0]].shape
+        weights = node.constants["weights"]
+        l1 = l1_bound(weights, (1, 2, 3))
+        g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), input_pre_shift(l1))
+        taps = g.mantissa[:, :, None, None, :].astype(np.int64) * weights[..., 0].transpose(1, 2, 0)
+        return (narrow(node.attributes.window.scatter(taps, h, w), g.magnitude * l1, g.exponent),)
+
+    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
+        a: Conv2dAttributes = node.attributes
+        h, w, c = tensors[node.inputs[0]].shape
+        l1 = l1_bound(node.constants["weights"], (1, 2, 3))
+        return Kernel(
+            template="depthwise_input_gradient",
+            symbol=f"depthwise_{a.window.label()}_{h}x{w}x{c}_input_gradient",
+            params_type="tt_no_params",
+            shape=a.window.constants(h, w) | {"C": c, "CP": round_up(c, GROUP), "L1": l1},
+        )
 
     def macs(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
         oh, ow, _ = tensors[node.output].shape

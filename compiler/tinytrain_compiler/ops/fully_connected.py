@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Node, Tensor, requantize
+from ..graph.gradient import Gradient, narrow, quantize_factors
+from .backward import input_pre_shift, l1_bound, scale_channels
 from .base import Int8, Kernel, Operator, register, round_up
 from .weighted import accumulate, folded_bias, output_multiplier, requantize_scalars, requantize_shape
 
@@ -30,6 +32,24 @@ class FullyConnected(Operator):
         m = output_multiplier(node, tensors)
         zero_y = tensors[node.output].quantization.zero_point
         return requantize(acc, m.values, m.shift, zero_y, a.low, a.high)
+
+    def input_gradients(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
+    ) -> tuple[Gradient, ...]:
+        weights = node.constants["weights"]
+        l1 = l1_bound(weights, (0,))
+        g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), input_pre_shift(l1))
+        acc = g.mantissa.astype(np.int64) @ weights.astype(np.int64)
+        return (narrow(acc.reshape(tensors[node.inputs[0]].shape), g.magnitude * l1, g.exponent),)
+
+    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
+        """A 1x1 convolution of one pixel."""
+        k, o = tensors[node.inputs[0]].bytes, len(node.constants["weights"])
+        shape = dict.fromkeys(("H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "DH", "DW"), 1) | {
+            "PT": 0, "PL": 0, "C": k, "CG": k, "KP": round_up(k, 4), "O": o, "OG": o,
+            "L1": l1_bound(node.constants["weights"], (0,)),
+        }  # fmt: skip
+        return Kernel("conv2d_input_gradient", f"fully_connected_{k}_{o}_input_gradient", "tt_no_params", shape)
 
     def macs(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
         return int(node.constants["weights"].size)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Node, Tensor, quantize_multiplier, requantize
+from ..graph.gradient import Gradient
 from .base import Int8, Kernel, Operator, register
 
 
@@ -33,6 +34,14 @@ class Lookup(Operator):
         m = quantize_multiplier(np.array([x.scale / y.scale]))
         values = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.int64) - x.zero_point
         return requantize(values, m.values, m.shift, y.zero_point, node.attributes.low, node.attributes.high)
+
+    def input_gradients(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
+    ) -> tuple[Gradient, ...]:
+        return (Gradient(gradient.mantissa.reshape(tensors[node.inputs[0]].shape), gradient.exponent),)
+
+    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
+        return None
 
     def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
         return (0,)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..graph import Node, Tensor
+from ..graph.gradient import Gradient
 from .base import Int8, Kernel, Operator, register
 
 
@@ -19,6 +20,14 @@ class Reshape(Operator):
 
     def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
         return inputs[0].reshape(tensors[node.output].shape)
+
+    def input_gradients(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
+    ) -> tuple[Gradient, ...]:
+        return (Gradient(gradient.mantissa.reshape(tensors[node.inputs[0]].shape), gradient.exponent),)
+
+    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
+        return None
 
     def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
         return (0,)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from .base import Int8
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Window:
         oh, ow = self.output_size(height, width)
         return (oh - 1) * self.stride[0] + self.extent(0), (ow - 1) * self.stride[1] + self.extent(1)
 
-    def patches(self, x: Int8, pad_value: int) -> Int8:
+    def patches(self, x: NDArray[Any], pad_value: int) -> NDArray[Any]:
         """x (H, W, C) -> (OH, OW, KH, KW, C), out-of-bounds taps reading `pad_value`."""
         h, w, _ = x.shape
         (top, left), (bottom, right) = self.pad_before, self.pad_after
@@ -79,3 +78,19 @@ class Window:
             text += f"_d{self.dilation[0]}x{self.dilation[1]}"
         pads = (*self.pad_before, *self.pad_after)
         return text + ("_p" + "".join(str(p) for p in pads) if any(pads) else "")
+
+    def scatter(self, taps: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+        """The transpose of `patches`: taps (OH, OW, KH, KW, C), each added to the pixel it was read from.
+
+        Returns (height, width, C); what falls into the padding is dropped.
+        """
+        (top, left), (bottom, right) = self.pad_before, self.pad_after
+        oh, ow, kh, kw, c = taps.shape
+        padded = np.zeros((height + top + bottom, width + left + right, c), taps.dtype)
+        for ky in range(kh):
+            for kx in range(kw):
+                y, x = ky * self.dilation[0], kx * self.dilation[1]
+                rows = slice(y, y + oh * self.stride[0], self.stride[0])
+                columns = slice(x, x + ow * self.stride[1], self.stride[1])
+                padded[rows, columns] += taps[:, :, ky, kx]
+        return padded[top : top + height, left : left + width]

@@ -51,19 +51,20 @@ class PrototypeHead:
                 continue
             p = [int(v) - shots * self.zero_point for v in self.sums[label]]
             p_norm = isqrt(sum(v * v for v in p) << 14)
-            score = _cosine(sum(a * b for a, b in zip(f, p, strict=True)), f_norm, p_norm)
+            score = cosine(sum(a * b for a, b in zip(f, p, strict=True)), f_norm, p_norm)
             if best[0] < 0 or score > best[1]:
                 best = (label, score)
         return best
 
 
-def _cosine(dot: int, f_norm: int, p_norm: int) -> int:
+def cosine(dot: int, f_norm: int, p_norm: int) -> int:
     """dot / (|f| |p|); f_norm has 16 fraction bits, p_norm 7. Divisions truncate toward zero, as in C."""
     if f_norm == 0 or p_norm == 0:
         return 0
-    along = _divide(dot << 23, p_norm)  # projection on p, 16 fraction bits
-    return _divide(along << SCORE_BITS, f_norm)
+    along = divide(dot << 23, p_norm)  # projection on p, 16 fraction bits
+    return divide(along << SCORE_BITS, f_norm)
 
 
-def _divide(a: int, b: int) -> int:
+def divide(a: int, b: int) -> int:
+    """a / b truncated toward zero, as C divides; b > 0."""
     return a // b if a >= 0 else -(-a // b)

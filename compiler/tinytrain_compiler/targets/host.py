@@ -6,10 +6,11 @@ import ctypes
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,35 @@ class _Result(ctypes.Structure):
         ("output", ctypes.POINTER(ctypes.c_int8)),
         ("features", ctypes.POINTER(ctypes.c_int8)),
     )
+
+
+class _Options(ctypes.Structure):
+    _fields_ = (("epochs", ctypes.c_uint32), ("rate", ctypes.c_float), ("seed", ctypes.c_uint32))
+
+
+_GET = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int32, ctypes.POINTER(ctypes.c_int8),
+    ctypes.POINTER(ctypes.c_int32),
+)  # fmt: skip
+
+
+class _Samples(ctypes.Structure):
+    _fields_ = (("count", ctypes.c_uint32), ("get", _GET), ("user", ctypes.c_void_p))
+
+
+class _ProgressAt(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint32) for name in ("epoch", "epochs", "sample", "samples", "saturated", "error"))
+
+
+_PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(_ProgressAt))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run reported: mean of 1 - p[label] per epoch, and updates that saturated."""
+
+    errors: tuple[float, ...]
+    saturated: int
 
 
 @dataclass(frozen=True)
@@ -108,6 +138,37 @@ class HostModel:
     def forget(self) -> None:
         self._call("forget")
 
+    def unlearn(self) -> None:
+        self._call("unlearn")
+
+    def train(
+        self, sample: Callable[[int, int], Int8], labels: Sequence[int], epochs: int, rate: float, seed: int = 1
+    ) -> Trained:
+        """Learn a support set. sample(index, epoch): an input's bytes; epoch -1 asks for the clean one."""
+        errors = [0.0] * epochs
+        saturated = 0
+
+        def get(user: int, index: int, epoch: int, target: Any, label: Any) -> int:
+            flat = np.ascontiguousarray(sample(index, epoch), np.int8).reshape(-1)
+            ctypes.memmove(target, flat.ctypes.data, self._layout.input_bytes)
+            label[0] = labels[index]
+            return 0
+
+        def progress(user: int, at: Any) -> int:
+            nonlocal saturated
+            errors[at[0].epoch], saturated = at[0].error / 2**15, at[0].saturated
+            return 0
+
+        options = _Options(epochs, rate, seed)
+        samples = _Samples(len(labels), _GET(get), None)
+        self._call("train", ctypes.byref(options), ctypes.byref(samples), _PROGRESS(progress), None)
+        return Trained(tuple(errors), saturated)
+
+    def region(self, index: int = 0) -> NDArray[np.uint8]:
+        """A copy of a region's bytes, for tests."""
+        guarded = self._regions[index]
+        return guarded.raw[guarded.start : guarded.start + guarded.size].copy()
+
     def close(self) -> None:
         self._build.cleanup()
 
@@ -141,7 +202,8 @@ class HostModel:
 
 def model_sources(directory: Path, name: str) -> list[Path]:
     """All C files that make up a compiled model."""
-    own = [directory / f"{name}{suffix}.c" for suffix in ("", "_weights", "_kernels")]
+    own = [directory / f"{name}{suffix}.c" for suffix in ("", "_weights", "_kernels", "_train")]
+    own = [path for path in own if path.exists() or not path.stem.endswith("_train")]
     return own + sorted((directory / "runtime").glob("*.c"))
 
 

@@ -1,0 +1,139 @@
+"""Few-shot tasks: which samples of a pack are learnt from and which are asked about.
+
+A file of episodes is JSON: {pack name: {"way", "shot", "episodes": [{"classes", "support", "query"}, ...]}},
+support and query with one row of indices into the pack for each class.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UsageError
+from .draws import Draws, mix
+from .packs import Pack
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task. A label is the class's place in `classes`, 0 .. way - 1; an index is one into the pack."""
+
+    way: int
+    shot: int
+    classes: tuple[int, ...]
+    support: tuple[tuple[int, int], ...]  # (label, index), class by class
+    query: tuple[tuple[int, int], ...]
+
+
+def load_episodes(path: str | Path, pack: Pack) -> list[Episode]:
+    """The pack's episodes in a file, by the pack's name.
+
+    Raises UsageError where the file is none of these, knows no such pack, or was made for other data: an index
+    outside the pack, a sample of another class, one on both sides.
+    """
+    file = Path(path)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"{file}: cannot be read ({reason}); give a JSON file of episodes") from error
+    if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
+        raise UsageError(f'{file}: is no file of episodes; {{"pack": {{"way", "shot", "episodes"}}}} is wanted')
+    if pack.name not in content:
+        near = get_close_matches(pack.name, content, 1)
+        hint = f", did you mean {near[0]}?" if near else "; leave it out to sample episodes"
+        raise UsageError(f"{file}: has no episodes for '{pack.name}', only for {', '.join(content)}{hint}")
+    entry = content[pack.name]
+    try:
+        way, shot, listed = int(entry["way"]), int(entry["shot"]), list(entry["episodes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{file}, {pack.name}: `way`, `shot` or `episodes` is missing or wrong ({error})") from error
+    if not listed:
+        raise UsageError(f"{file}, {pack.name}: the list of episodes is empty")
+    return [_episode(f"{file}, {pack.name}, episode {i}", e, way, shot, pack) for i, e in enumerate(listed)]
+
+
+def _episode(where: str, entry: Any, way: int, shot: int, pack: Pack) -> Episode:
+    try:
+        classes = tuple(int(c) for c in entry["classes"])
+        support, query = ([[int(i) for i in row] for row in entry[key]] for key in ("support", "query"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{where}: `classes`, `support` or `query` is missing or wrong ({error})") from error
+    if len(set(classes)) != way or not len(classes) == len(support) == len(query) == way:
+        raise UsageError(
+            f"{where}: has {len(classes)} classes, {len(support)} rows of support and {len(query)} of query; "
+            f"the file says {way}-way"
+        )
+    if any(len(row) != shot for row in support) or not all(query):
+        raise UsageError(f"{where}: each class needs {shot} support samples and at least one query")
+    for number, rows in zip(classes, zip(support, query, strict=True), strict=True):
+        _check_indices(where, number, [*rows[0], *rows[1]], pack)
+    return Episode(way, shot, classes, _labelled(support), _labelled(query))
+
+
+def _check_indices(where: str, number: int, indices: Sequence[int], pack: Pack) -> None:
+    for index in indices:
+        if not 0 <= index < len(pack):
+            raise UsageError(f"{where}: names sample {index}, but {pack.source} has {len(pack)}; use its own episodes")
+        if pack.labels[index] != number:
+            raise UsageError(
+                f"{where}: sample {index} of {pack.source} is of class {pack.labels[index]}, not {number}; "
+                "these episodes were made for other data"
+            )
+    if len(set(indices)) != len(indices):
+        raise UsageError(f"{where}: a sample of class {number} is listed twice; support and query must not overlap")
+
+
+def _labelled(rows: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((label, index) for label, row in enumerate(rows) for index in row)
+
+
+def sample_episodes(pack: Pack, way: int, shot: int, queries: int, count: int, seed: int = 0) -> list[Episode]:
+    """`count` random episodes of `way` classes, `shot` support samples and `queries` queries each.
+
+    Where the pack says what belongs together (Pack.groups), nothing of a group in a class's support is asked
+    about. Episode i depends on the seed and i only. Raises UsageError where the pack is too small.
+    """
+    if min(way, shot, queries, count) < 1:
+        raise UsageError("way, shot, queries and the number of episodes must be at least 1")
+    members = {int(c): np.flatnonzero(pack.labels == c).tolist() for c in np.unique(pack.labels)}
+    enough = [c for c, indices in members.items() if len(indices) >= shot + queries]
+    if len(enough) < way:
+        raise UsageError(
+            f"{pack.source}: {len(enough)} of {len(members)} classes have the {shot + queries} samples that {shot} "
+            f"shots and {queries} queries take; {way} are needed, so ask for fewer"
+        )
+    return [_sampled(pack, members, enough, way, shot, queries, Draws(mix(seed, i))) for i in range(count)]
+
+
+def _sampled(
+    pack: Pack, members: Mapping[int, list[int]], enough: list[int], way: int, shot: int, queries: int, draws: Draws
+) -> Episode:
+    classes = draws.choose(enough, way)
+    support, query = [], []
+    for number in classes:
+        chosen = draws.choose(members[number], shot)
+        support.append(chosen)
+        query.append(draws.choose(_askable(pack, members[number], chosen, queries), queries))
+    return Episode(way, shot, tuple(classes), _labelled(support), _labelled(query))
+
+
+def _askable(pack: Pack, members: Sequence[int], chosen: Sequence[int], queries: int) -> list[int]:
+    """A class's samples that have nothing to do with the chosen ones."""
+    if pack.groups is None:
+        rest = [i for i in members if i not in chosen]
+    else:
+        seen = set(pack.groups[list(chosen)].tolist())
+        rest = [i for i in members if pack.groups[i] not in seen]
+    if len(rest) < queries:
+        raise UsageError(
+            f"{pack.source}: class {pack.labels[chosen[0]]} has only {len(rest)} samples in groups other than those of "
+            f"{len(chosen)} support samples, {queries} are needed; ask for fewer shots or queries"
+        )
+    return rest

@@ -1,0 +1,1 @@
+"""What may learn, and how: schemes, the backward pass, the loss, updates (NumPy reference)."""

@@ -1,0 +1,66 @@
+"""The integer backward pass through a quantised graph, in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..graph import Graph, Node
+from ..graph.gradient import Gradient, add_gradients
+from ..ops import Int8, operator_of
+from ..ops.backward import clip_mask, masked
+from ..ops.base import ParameterGradient
+from .scheme import Scheme, backward_nodes
+
+
+@dataclass(frozen=True)
+class LayerGradient:
+    """One trained layer's gradients for one sample; weights (O, KH, KW, selected) or None."""
+
+    weights: ParameterGradient | None
+    bias: ParameterGradient
+
+
+Learn = Callable[[Node, LayerGradient], Node]
+
+
+def backward(
+    graph: Graph, scheme: Scheme, values: Mapping[str, Int8], features: Gradient, learn: Learn | None = None
+) -> dict[str, LayerGradient]:
+    """Gradients of all trained layers for one sample.
+
+    values: every tensor of the forward pass (reference.run_all). features: dLoss/d(embedding).
+    learn: called with each layer's gradients as soon as they are complete; returns the layer as updated,
+    and gradients pass on through that one. Nothing needs to be kept until the end of the pass.
+    """
+    gradients = {graph.features: features}
+    found: dict[str, LayerGradient] = {}
+    nodes = backward_nodes(graph, scheme)
+    wanted = {node.output for node in nodes}
+    for node in nodes:
+        gradient = masked(gradients.pop(node.output), clip_mask(node, graph.tensors, values[node.output]))
+        if node.name in scheme.layers:
+            found[node.name] = _layer(graph, scheme, node, values, gradient)
+            if learn is not None:
+                node = learn(node, found[node.name])
+        if not any(name in wanted for name in node.inputs):
+            continue  # nobody in front of it learns
+        inputs = [values[name] for name in node.inputs]
+        passed = operator_of(node).input_gradients(node, graph.tensors, inputs, gradient)
+        for name, part in zip(node.inputs, passed, strict=True):
+            if name in wanted:
+                gradients[name] = add_gradients(gradients[name], part) if name in gradients else part
+    return found
+
+
+def _layer(graph: Graph, scheme: Scheme, node: Node, values: Mapping[str, Int8], gradient: Gradient) -> LayerGradient:
+    channels = np.array(scheme.layers[node.name].channels, np.intp)
+    weights = None
+    if len(channels):
+        operator = operator_of(node)
+        weights = operator.weight_gradient(node, graph.tensors, values[node.inputs[0]], gradient, channels)
+    by_pixel = gradient.mantissa.astype(np.int64).reshape(-1, gradient.mantissa.shape[-1])
+    bound = gradient.magnitude * len(by_pixel)
+    return LayerGradient(weights, ParameterGradient(by_pixel.sum(0), gradient.exponent, 1.0, bound))

@@ -1,0 +1,65 @@
+"""Which layers learn: a static choice of layers, input channels and biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..graph import Graph, Node
+
+WEIGHTED = ("conv2d", "depthwise_conv2d", "fully_connected")
+
+
+@dataclass(frozen=True)
+class TrainedLayer:
+    """One layer that learns."""
+
+    channels: tuple[int, ...] = ()  # input channels whose weights are updated; none: the bias alone
+    bias: bool = True
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Trained layers by node name."""
+
+    layers: Mapping[str, TrainedLayer]
+
+
+def embedding_layers(graph: Graph) -> list[Node]:
+    """Layers with weights in front of the embedding, in execution order."""
+    path = _ancestors(graph, graph.features)
+    return [node for node in graph.nodes if node.op in WEIGHTED and node.output in path]
+
+
+def backward_nodes(graph: Graph, scheme: Scheme) -> list[Node]:
+    """Nodes the backward pass visits, last first: on a path from a trained layer's output to the embedding."""
+    path = _ancestors(graph, graph.features)
+    reached: set[str] = set()
+    visited: list[Node] = []
+    for node in graph.nodes:
+        if node.output in path and (node.name in scheme.layers or any(name in reached for name in node.inputs)):
+            reached.add(node.output)
+            visited.append(node)
+    return visited[::-1]
+
+
+def sparse_update(graph: Graph, depth: int, fractions: Mapping[int, float]) -> Scheme:
+    """A scheme as SparseUpdate publishes them: biases of the last `depth` convolutions, and for some of them
+    (by index among all convolutions) the weights of the first fraction of the input channels."""
+    convolutions = [node for node in graph.nodes if node.op in ("conv2d", "depthwise_conv2d")]
+    layers = {}
+    for index, node in enumerate(convolutions):
+        if index < len(convolutions) - depth and fractions.get(index, 0) == 0:
+            continue
+        count = round(fractions.get(index, 0) * graph.tensors[node.inputs[0]].shape[-1])
+        layers[node.name] = TrainedLayer(tuple(range(count)))
+    return Scheme(layers)
+
+
+def _ancestors(graph: Graph, tensor: str) -> set[str]:
+    """The tensor and all it is computed from."""
+    found = {tensor}
+    for node in reversed(graph.nodes):
+        if node.output in found:
+            found.update(node.inputs)
+    return found

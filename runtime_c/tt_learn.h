@@ -1,0 +1,91 @@
+/*
+ * Learning: effective parameters, updates, and the loss.
+ *
+ * Weights in flash never change. A selected weight has an int16 delta (Q8.8) in RAM, a bias an int32 delta;
+ * effective weight = saturate(flash + round(delta)). docs/numerics.md, "Updates" and "Loss".
+ */
+#ifndef TT_LEARN_H
+#define TT_LEARN_H
+
+#include "tinytrain.h"
+#include "tt_gradient.h"
+
+/* One trained layer, const, in flash. */
+typedef struct tt_learn_params {
+    const tt_conv_params *pretrained;
+    int32_t outputs, row_bytes;      /* rows of the weights, and their length in bytes */
+    int32_t inputs, taps;            /* input channels and taps of a row (0 taps: the bias alone learns) */
+    int32_t chosen;                  /* input channels whose weights learn */
+    const uint16_t *channels;        /* which: `chosen` numbers */
+    tt_factors weight_inverse;       /* 1 / s_w, per output */
+    tt_factors bias_inverse;         /* 1 / (s_w s_x), per output */
+    float weight_norm, bias_norm;    /* of the pretrained tensors, in units of a delta at scale 1 */
+} tt_learn_params;
+
+/* Running mean of a gradient's squared norm. */
+typedef struct tt_running {
+    float mean;
+    int32_t seen;
+} tt_running;
+
+/* What a layer has learnt, in RAM. */
+typedef struct tt_learn_state {
+    int16_t *deltas; /* outputs x taps x chosen */
+    int32_t *bias;   /* outputs */
+    tt_running *weight_running, *bias_running;
+} tt_learn_state;
+
+/* Of one training run. */
+typedef struct tt_rate {
+    float rate;      /* learning rate */
+    int32_t samples; /* of the support set */
+    uint32_t saturated; /* updates that met the end of a delta's range, counted */
+} tt_rate;
+
+/* Fill in a copy of the layer's parameters with deltas applied. weights, bias: room for all rows; weights may be
+ * NULL where only the bias learns. */
+void tt_effective(const tt_learn_params *p, const tt_learn_state *s, int8_t *weights, int32_t *bias,
+                  tt_conv_params *effective);
+
+/* A step's size for one tensor: fraction * 2^exponent of a gradient becomes a delta. */
+typedef struct tt_step {
+    int32_t fraction; /* 0: no step yet, the running mean is empty */
+    int32_t exponent;
+} tt_step;
+
+tt_step tt_step_size(const tt_rate *rate, const tt_running *running, float norm);
+
+/* What to subtract from a delta for a gradient `value` of output channel o; see tt_move(). */
+typedef struct tt_mover {
+    int64_t multiplier;
+    int32_t shift;
+} tt_mover;
+
+TT_INLINE tt_mover tt_mover_of(tt_step step, const tt_factors *inverse, int32_t output, int32_t gradient_exponent)
+{
+    const tt_mover mover = { ((int64_t)step.fraction * inverse->values[output]) >> TT_FACTOR_BITS,
+                             30 - step.exponent - gradient_exponent - inverse->exponent };
+    return mover;
+}
+
+TT_INLINE int64_t tt_move(int32_t value, tt_mover mover)
+{
+    if (mover.shift <= 0 || mover.shift >= 63) {
+        return 0;
+    }
+    return (value * mover.multiplier + (INT64_C(1) << (mover.shift - 1))) >> mover.shift;
+}
+
+/* Fold the squared norm of a sample's gradient, sum * 2^exponent, into the running mean. */
+void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent, int32_t window);
+
+/* Bias gradient: column sums of g (pixels x outputs), and its update. magnitude: of g. */
+void tt_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, int32_t pixels,
+                   int32_t exponent, int32_t magnitude);
+
+/* Gradient of the loss with respect to the embedding (features mantissas); exponent returned through the pointer.
+ * Returns 1 - p[label] with 15 fraction bits. scratch: 2 * classes int64. */
+int32_t tt_loss(const tt_model *model, const int16_t *sums, const uint16_t *shots, const int8_t *features,
+                int32_t label, int16_t *gradient, int32_t *exponent, int64_t *scratch);
+
+#endif

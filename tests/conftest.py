@@ -1,0 +1,68 @@
+"""Fixtures of the whole suite: the command line in this process, one compiled network, the shared folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx
+import pytest
+from onnx_models import small_cnn
+from tinytrain_compiler import Artifacts, cli, compile_model
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Ran]
+
+
+@pytest.fixture
+def run_cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """run_cli("tinytrain", "boards") -> exit code and everything that reached stdout and stderr, from C too."""
+
+    def call(program: str, *arguments: str | Path) -> Ran:
+        main = {"tinytrain": cli.main, "tinytrain-compile": cli.compile_main}[program]
+        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as exit_:
+            code = exit_.code if isinstance(exit_.code, int) else 1
+        out, err = capfd.readouterr()
+        return Ran(code, out, err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A float ONNX file: a MobileNetV2 in little."""
+    path = tmp_path_factory.mktemp("models") / "small.onnx"
+    onnx.save(small_cnn(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def compiled_small(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    """The small model compiled for stm32f746. Tests only read its folder."""
+    return compile_model(small_model, "stm32f746", tmp_path_factory.mktemp("compiled") / "small", classes=4)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real models and data that lies next to a developer's checkout; users don't have it."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not (folder / "models").is_dir():
+        reason = "needs the folder 'shared' with real models and data next to the checkout"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder

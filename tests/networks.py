@@ -1,0 +1,109 @@
+"""Small whole networks that together use every kernel template, every branch of it, and awkward shapes.
+
+Embeddings are taken in the middle where that lets a test see more: they are compared byte for byte too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphs import GraphBuilder
+from tinytrain_compiler.graph import Graph
+
+ONE, TWO, THREE = (1, 1), (2, 2), (3, 3)
+SAME3 = {"pad_before": ONE, "pad_after": ONE}
+SAME7 = {"pad_before": (3, 3), "pad_after": (3, 3)}
+
+
+def mobile() -> Graph:
+    """A MobileNetV2 in little: stem, inverted residual, 5x5 depthwise with stride, pooled embedding, classifier."""
+    b = GraphBuilder((17, 15, 3), seed=1)
+    x = b.conv2d(b.input, 8, THREE, stride=TWO, pad_before=(0, 0), pad_after=ONE, limits=(5, 127))
+    y = b.conv2d(x, 24, zero=-128, limits=(-128, 100))
+    y = b.conv2d(b.depthwise(y, THREE, **SAME3, zero=-128), 8)
+    x = b.add(x, y)
+    x = b.depthwise(b.conv2d(x, 21), (5, 5), stride=TWO, pad_before=TWO, pad_after=TWO)
+    pooled = b.reshape(b.avg_pool(x, ratio=0.3))
+    return b.build(b.fully_connected(pooled, 10), pooled)
+
+
+def odd_shapes() -> Graph:
+    """Nothing is a multiple of four: channels, pixels, kernels, groups; flattened into a classifier with softmax."""
+    b = GraphBuilder((9, 11, 5), zero=11, seed=2)
+    x = b.conv2d(b.input, 7, (2, 3), dilation=(2, 1), pad_before=(1, 0), pad_after=(0, 2))
+    x = b.depthwise(x, (7, 7), **SAME7)
+    x = middle = b.conv2d(x, 6, zero=-9)
+    x = b.conv2d(x, 9, THREE, groups=3, **SAME3, limits=(-100, 90))
+    x = b.max_pool(x, (3, 2), stride=TWO, pad_before=(1, 0), pad_after=(0, 1))
+    x = b.reshape(b.lookup(x))
+    return b.build(b.softmax(b.fully_connected(x, 13)), middle)
+
+
+def few_pixels() -> Graph:
+    """Three, two and one output pixels: blocks of the DSP kernel that are not full."""
+    b = GraphBuilder((1, 3, 6), seed=3)
+    x = b.conv2d(b.input, 5)
+    x = b.conv2d(x, 7, (1, 2))
+    x = middle = b.conv2d(x, 12, (1, 2))
+    x = b.conv2d(x, 8)
+    x = b.depthwise(x, THREE, **SAME3)
+    return b.build(b.conv2d(x, 11), middle)
+
+
+def wide() -> Graph:
+    """Factors of a half and more, biases that need 64 bits, inputs of an addition far apart."""
+    b = GraphBuilder((5, 5, 4), seed=4)
+    x = b.conv2d(b.input, 6, THREE, factor=0.7)
+    x = middle = b.conv2d(x, 6, factor=3.7, wide=True)
+    x = b.depthwise(x, THREE, **SAME3, factor=0.9, wide=True)
+    x = b.add(x, b.lookup(x, ratio=25.0), scale=30 * b.tensors[x].quantization.scale)
+    x = b.add(x, x, scale=b.tensors[x].quantization.scale, zero=-50)
+    x = b.avg_pool(x, TWO, ratio=0.2)
+    x = b.fully_connected(x, 9, factor=0.6)
+    return b.build(b.fully_connected(x, 5, factor=0.6, wide=True), middle)
+
+
+def keywords() -> Graph:
+    """A DS-CNN in little: one channel, a tall kernel, averaging over the whole picture, 12 classes."""
+    b = GraphBuilder((49, 10, 1), zero=80, seed=5)
+    x = b.conv2d(b.input, 16, (10, 4), stride=TWO, pad_before=(4, 1), pad_after=(5, 1), zero=-128)
+    x = b.conv2d(b.depthwise(x, THREE, **SAME3), 16, limits=(0, 127))
+    pooled = b.reshape(b.avg_pool(x, ratio=0.2))
+    return b.build(b.softmax(b.fully_connected(pooled, 12)), pooled)
+
+
+def vectors() -> Graph:
+    """Fully connected layers of even and odd sizes."""
+    b = GraphBuilder((130,), seed=6)
+    x = middle = b.fully_connected(b.input, 33, limits=(0, 127), zero=-20)
+    x = b.fully_connected(x, 16)
+    x = b.fully_connected(x, 3)
+    return b.build(b.fully_connected(x, 40), middle)
+
+
+def grouped() -> Graph:
+    """Groups whose channels fill whole words, 1x1 kernels with stride and with groups, stride 3."""
+    b = GraphBuilder((13, 10, 8), seed=7)
+    x = b.conv2d(b.input, 8, THREE, groups=2, **SAME3)
+    x = middle = b.conv2d(x, 12, groups=2)
+    x = b.conv2d(x, 8, stride=TWO)
+    x = b.conv2d(x, 12, (1, 5), stride=(3, 1), pad_before=(0, 2), pad_after=(0, 2))
+    x = b.conv2d(x, 4, (3, 1), dilation=(2, 1), pad_before=TWO, pad_after=TWO, zero=-128, limits=(-128, 60))
+    return b.build(b.conv2d(x, 16), middle)
+
+
+def pools() -> Graph:
+    """Every way a pool can treat its border."""
+    b = GraphBuilder((12, 9, 5), zero=-40, seed=8)
+    x = b.avg_pool(b.input, THREE, stride=(1, 2), **SAME3, ratio=0.9, zero=-60)
+    x = b.avg_pool(x, (2, 3), pad_before=(1, 0), pad_after=(0, 1), count_include_pad=True, ratio=0.9, zero=0)
+    x = middle = b.max_pool(x, THREE, stride=TWO, pad_before=ONE, pad_after=(1, 0))
+    x = b.max_pool(x, (1, 1), stride=(2, 1), limits=(-60, 100))
+    x = b.softmax(x, scale=1 / 300)
+    return b.build(b.conv2d(x, 3), middle)
+
+
+NETWORKS: dict[str, Callable[[], Graph]] = {
+    function.__name__: function
+    for function in (mobile, odd_shapes, few_pixels, wide, keywords, vectors, grouped, pools)
+}
