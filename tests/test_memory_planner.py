@@ -59,7 +59,7 @@ def test_live_buffers_never_overlap_and_the_bound_holds(made: list[Buffer]) -> N
 
 
 @given(buffers(), st.integers(0, 3))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 def test_same_buffers_same_offsets(made: list[Buffer], seed: int) -> None:
     assert place(made, lower_bound(made), seed) == place(made, lower_bound(made), seed)
 
@@ -239,7 +239,7 @@ def test_too_little_ram_says_how_much_is_needed_and_where(tmp_path: Path) -> Non
     with pytest.raises(DoesNotFitError) as caught:
         check_fit(lowered.sram, lowered.flash, lowered.plan, lowered.board, largest_buffers(lowered.plan))
     sram = lowered.sram
-    need = sram.arena + sram.session + 1024
+    need = sram.arena + sram.session + 1024 + 64  # stack, and what the linker may lose to alignment
     message = str(caught.value)
     assert f"needs {need:,} bytes" in message
     assert "small has 2,560" in message

@@ -65,6 +65,15 @@ def tinytrain() -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write (default: the prefix)."
 )
+@click.option(
+    "--policy",
+    default="none",
+    show_default=True,
+    help="What learns on the device: none, last-layer, bias, sparse-update.",
+)
+@click.option(
+    "--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="Layers and channels for sparse-update."
+)
 @click.option("--dump-after", metavar="PASS", help="Print the graph to stderr after a pass (or 'import', or 'all').")
 @_json
 def compile_command(
@@ -76,6 +85,8 @@ def compile_command(
     name: str | None,
     classes: int,
     output: Path | None,
+    policy: str,
+    scheme: Path | None,
     dump_after: str | None,
     as_json: bool,
 ) -> None:
@@ -97,7 +108,7 @@ def compile_command(
     with _stages() as progress:
         artifacts = compile_model(
             model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
-            name=name, classes=classes, progress=progress, observe=dump,
+            name=name, classes=classes, policy=policy, scheme=scheme, progress=progress, observe=dump,
         )  # fmt: skip
     if as_json:
         _print_json(artifacts.report)
@@ -188,6 +199,61 @@ def emulate(directory: Path, count: int | None, core_of: str | None, profile: bo
         for symbol, instructions in found.get("profile", {}).items():
             click.echo(f"{instructions:12,}  {symbol}")
     _fail_if(found["mismatched_bytes"], "the emulated core and the reference disagree: please report it with the model")
+
+
+@tinytrain.command()
+@_directory
+@click.option("--pack", type=click.Path(path_type=Path), required=True, metavar="FILE.npz", help="Images and labels.")
+@click.option("--episodes", type=click.Path(path_type=Path), metavar="FILE.json", help="Fixed episodes; else drawn.")
+@click.option("--way", type=click.IntRange(1), default=10, show_default=True, help="Classes of a drawn episode.")
+@click.option("--shot", type=click.IntRange(1), default=5, show_default=True, help="Examples a class.")
+@click.option("--queries", type=click.IntRange(1), default=10, show_default=True, help="Queries a class.")
+@click.option("--policy", "policies", default="none", show_default=True, metavar="P[,P]", help="What learns.")
+@click.option("--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="For sparse-update.")
+@click.option("--count", type=click.IntRange(1), help="How many episodes (default: all of the file, or 20).")
+@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes over the support set.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate (default: the policy's).")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time.")
+@_json
+def evaluate(
+    directory: Path,
+    pack: Path,
+    episodes: Path | None,
+    way: int,
+    shot: int,
+    queries: int,
+    policies: str,
+    scheme: Path | None,
+    count: int | None,
+    epochs: int,
+    rate: float | None,
+    seed: int,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Few-shot accuracy of the C in DIR on this machine: enrol, train, classify, episode by episode."""
+    from rich.console import Console
+
+    from .compiled import load_compiled
+    from .evaluate import LearnerOptions, load_episodes, load_pack, print_results, sample_episodes
+    from .evaluate import evaluate as run_evaluate
+
+    model, data = load_compiled(directory), load_pack(pack)
+    if episodes is None:
+        chosen = sample_episodes(data, way, shot, queries, count or 20, seed)
+    else:
+        chosen = load_episodes(episodes, data)
+    options = LearnerOptions(learning_rate=rate, scheme=scheme)
+    with _bar(f"episodes of {data.name}") as progress:
+        found = run_evaluate(
+            model, data, chosen, policies.split(","), count=count, epochs=epochs, options=options, seed=seed,
+            workers=jobs, progress=progress,
+        )  # fmt: skip
+    if as_json:
+        _print_json(found)
+    else:
+        print_results([found], Console())
 
 
 @tinytrain.command()

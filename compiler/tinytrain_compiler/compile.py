@@ -36,6 +36,7 @@ from .quantize.quantizer import quantize, top1_agreement
 from .report import build_report, check_fit
 from .report.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
 from .training.plan import TrainingPlan, plan_training
+from .training.policies import scheme_for
 from .training.scheme import Scheme
 
 TOOL = "tinytrain-compiler"
@@ -71,6 +72,8 @@ def compile_model(
     std: Sequence[float] = DEFAULT_STD,
     name: str | None = None,
     classes: int = DEFAULT_CLASSES,
+    policy: str = "none",
+    scheme: str | Path | None = None,
     progress: Progress = lambda stage: None,
     observe: Callable[[str, Graph], None] = lambda name, graph: None,
 ) -> Artifacts:
@@ -78,7 +81,8 @@ def compile_model(
 
     model: float or QDQ ONNX. calibration: an .npz/.npy or a folder of pictures, None for generated
     noise. mean, std: how raw pixels become inputs, one number or one per channel. classes: room for
-    few-shot prototypes. progress is told each stage as it begins, observe the graph after the import and
+    few-shot prototypes. policy: what learns on the device (training/policies.py); scheme: its file, for
+    `sparse-update`. progress is told each stage as it begins, observe the graph after the import and
     after each pass.
 
     Errors: UsageError, UnsupportedModelError (exit code 2), DoesNotFitError (3). Nothing is written
@@ -120,17 +124,20 @@ def compile_model(
         raise UsageError(f"{path}: its embedding has more than {MAX_FEATURES} values; end the network in a pool")
 
     progress("planning memory")
-    lowered = lower(graph, target, prefix, classes)
+    learning = scheme_for(graph, policy, None if scheme is None else Path(scheme))
+    lowered = lower(graph, target, prefix, classes, learning)
     check_fit(lowered.sram, lowered.flash, lowered.plan, target, largest_buffers(lowered.plan))
 
     progress("generating C")
     report = build_report(
         graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
         name=prefix, source=path.name, sha256=loaded.sha256, calibration=samples.description,
-        top1_agreement=agreement, classes=classes,
+        top1_agreement=agreement, classes=classes, policy=policy, training=lowered.training,
     )  # fmt: skip
     pixels = pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
+    if policy != "none":
+        options += f" --policy {policy}"
     sources = emit(lowered, ModelInfo(prefix, loaded.sha256, options, classes, pixels))
     files = {name: text.encode() for name, text in sources.items()}
     files["report.json"] = _json(report)
@@ -167,13 +174,17 @@ def lower(
     extra = training.extra if training is not None else None
     plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)
     kernels = kernel_table(graph, prefix)
-    return Lowered(graph, board, plan, kernels, sram_use(plan, board, session), flash_use(kernels, board), training)
+    return Lowered(
+        graph, board, plan, kernels, sram_use(plan, board, session), flash_use(kernels, board, training), training
+    )
 
 
 def emit(lowered: Lowered, info: ModelInfo) -> dict[str, str]:
     """All C, headers and build files, by path."""
     sources = emit_sources(lowered.graph, lowered.plan, lowered.kernels, info, lowered.training)
-    return sources | render_project(lowered.board, info.prefix, lowered.plan.region_banks, "selftest")
+    return sources | render_project(
+        lowered.board, info.prefix, lowered.plan.region_banks, "selftest", lowered.training is not None
+    )
 
 
 def default_name(model: str | Path) -> str:

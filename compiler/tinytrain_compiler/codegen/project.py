@@ -13,7 +13,7 @@ from ..boards import Board
 from ..errors import UsageError
 from .render import render
 
-App = Literal["selftest", "harness"]
+App = Literal["selftest", "harness", "train"]
 
 # Contraction would round float arithmetic differently from the host.
 C_FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-fno-common", "-ffunction-sections", "-fdata-sections")
@@ -29,9 +29,10 @@ _REGISTER_ACCESS = {
 }
 
 
-def model_sources(name: str) -> tuple[str, ...]:
+def model_sources(name: str, trains: bool) -> tuple[str, ...]:
     """The C files of a compiled model, relative to its directory; the runtime is runtime/*.c."""
-    return (f"{name}.c", f"{name}_weights.c", f"{name}_kernels.c")
+    sources = (f"{name}.c", f"{name}_weights.c", f"{name}_kernels.c")
+    return (*sources, f"{name}_train.c") if trains else sources
 
 
 def linker_script(board: Board) -> str:
@@ -39,11 +40,14 @@ def linker_script(board: Board) -> str:
     return f"firmware/{board.name}.ld"
 
 
-def render_project(board: Board, name: str, region_banks: Sequence[str], app: App) -> dict[str, str]:
+def render_project(
+    board: Board, name: str, region_banks: Sequence[str], app: App, trains: bool = False
+) -> dict[str, str]:
     """The firmware around model ``name``: relative path -> text. Same arguments, same text.
 
     region_banks: for each memory region of the plan, the name of the board's bank it is placed in.
-    ``selftest`` is what users flash, with CMake files; ``harness`` runs records under an emulator.
+    ``selftest`` is what users flash, with CMake files; ``harness`` runs records under an emulator,
+    ``train`` trains there.
     Raises UsageError for a bank that the board does not have.
     """
     for bank in region_banks:
@@ -75,7 +79,7 @@ def render_project(board: Board, name: str, region_banks: Sequence[str], app: Ap
     if board.boot_stage:
         files["firmware/boot_stage.c"] = "boot_stage.c"
         context["words"] = boot_stage_words(board)
-    if app == "harness":
+    if app != "selftest":
         files |= {"firmware/semihosting.h": "semihosting.h", "firmware/harness.h": "harness.h"}
     else:
         files |= {
@@ -91,7 +95,7 @@ def render_project(board: Board, name: str, region_banks: Sequence[str], app: Ap
             "c_flags": C_FLAGS,
             "warning_flags": WARNING_FLAGS,
             "link_flags": LINK_FLAGS,
-            "model_sources": model_sources(name),
+            "model_sources": model_sources(name, trains),
             "firmware_sources": sorted(path for path in files if path.endswith(".c")),
             "linker_script": linker_script(board),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ..compiled import CompiledModel
@@ -28,6 +29,7 @@ class LearnerOptions:
     """What every policy is told. None: the policy's own value."""
 
     learning_rate: float | None = None
+    scheme: Path | None = None  # of sparse-update
 
 
 class Learner(Protocol):

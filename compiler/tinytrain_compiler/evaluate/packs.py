@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
-from ..quantize.calibration import _fit_floats, pixels_to_input
+from ..quantize.calibration import fit_floats, pixels_to_input
 from ..quantize.input_bytes import quantize_samples
 
 FLOAT_KEYS = ("mfcc", "signals")  # looked for by name before any other float array
@@ -136,7 +136,7 @@ def to_inputs(pack: Pack, indices: Sequence[int], model: CompiledModel) -> Int8:
         except UsageError as error:
             raise UsageError(f"{pack.source}: {error}") from error
     else:
-        fitted = _fit_floats(pack.values, shape, chosen)
+        fitted = fit_floats(pack.values, shape, chosen)
         if fitted is None:
             raise UsageError(
                 f"{pack.source}: samples of shape {pack.values.shape[1:]} do not fit the model's input "

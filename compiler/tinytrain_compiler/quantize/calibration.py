@@ -199,7 +199,7 @@ def _from_arrays(file: Path, input_shape: Sequence[int], mean: Numbers, std: Num
                 raise UsageError(f"calibration data {file}, {key or 'array'}: {e}") from e
             return samples, f"{len(samples)} of {total} pictures in {name}"
         if array.dtype.kind == "f" and total:
-            fitted = _fit_floats(array, input_shape, _choose(total, limit))
+            fitted = fit_floats(array, input_shape, _choose(total, limit))
             if fitted is not None:
                 return fitted, f"{len(fitted)} of {total} samples in {name}"
     raise UsageError(_no_array_fits(file, arrays, input_shape))
@@ -220,7 +220,7 @@ def _read_arrays(file: Path) -> dict[str, NDArray[Any]]:
         ) from e
 
 
-def _fit_floats(array: NDArray[Any], input_shape: Sequence[int], chosen: list[int]) -> Floats | None:
+def fit_floats(array: NDArray[Any], input_shape: Sequence[int], chosen: list[int]) -> Floats | None:
     """Samples in the input's shape where the array has it up to dimensions of 1, or as (N, H, W, C); else None."""
     shape, wanted = array.shape[1:], tuple(input_shape[1:])
     if [n for n in shape if n != 1] == [n for n in wanted if n != 1]:

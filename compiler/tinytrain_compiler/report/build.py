@@ -10,6 +10,7 @@ from ..codegen import KernelTable
 from ..graph import Graph
 from ..memory import MemoryPlan
 from ..ops import operator_of
+from ..training.plan import TrainingPlan
 from .budget import FlashUse, SramUse
 
 
@@ -27,6 +28,8 @@ def build_report(
     calibration: str,
     top1_agreement: float | None,
     classes: int,
+    policy: str = "none",
+    training: TrainingPlan | None = None,
 ) -> dict[str, Any]:
     """Everything printed about a compile, as plain JSON values; sizes in bytes."""
     layers = [_layer(graph, kernels, step) for step in range(len(graph.nodes))]
@@ -83,6 +86,7 @@ def build_report(
             },
         },
         "quantization": {"calibration": calibration, "top1_agreement": top1_agreement},
+        "training": {"policy": policy, **(_training(plan, training) if training is not None else {})},
         "layers": layers,
         "buffers": [
             {
@@ -95,6 +99,27 @@ def build_report(
                 "last_layer": p.buffer.last,
             }
             for p in plan.placements
+        ],
+    }
+
+
+def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
+    """Bytes by purpose; all but `learnt` share the arena's memory with inference, at other times."""
+    sizes: dict[str, int] = dict.fromkeys(("learnt", "mask", "inputs", "gradient", "parameters"), 0)
+    for placement in plan.placements:
+        purpose = placement.buffer.name.split(" ")[0]
+        if not placement.buffer.tensors and purpose in sizes:
+            sizes[purpose] += placement.buffer.bytes
+    return {
+        "learnt_bytes": training.learnt_bytes,
+        "masks_bytes": sizes["mask"],
+        "saved_inputs_bytes": sizes["inputs"],
+        "gradients_bytes": sizes["gradient"],
+        "effective_parameters_bytes": sizes["parameters"],
+        "weights": sum(layer.deltas for layer in training.layers),
+        "biases": sum(len(layer.node.constants["bias"]) for layer in training.layers),
+        "layers": [
+            {"name": layer.node.name, "channels": layer.chosen, "weights": layer.deltas} for layer in training.layers
         ],
     }
 

@@ -85,6 +85,12 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     fit.add_row("  code, at most", f"{flash['code_bound_bytes']:,}", "", "")
     console.print(fit)
 
+    training = report["training"]
+    if training["policy"] != "none":
+        console.print(
+            f"policy {training['policy']}: {training['weights']:,} weights and {training['biases']:,} biases of "
+            f"{len(training['layers'])} layers learn; {training['learnt_bytes']:,} bytes of the arena hold what they learn"
+        )
     quantization = report["quantization"]
     agreement = quantization["top1_agreement"]
     console.print(

@@ -68,14 +68,15 @@ def build_firmware(
     require_tool(COMPILER)
     model_dir, build_dir = model_dir.resolve(), build_dir.resolve()
     shutil.rmtree(build_dir / "firmware", ignore_errors=True)
-    rendered = render_project(board, name, region_banks, app)
+    trains = (model_dir / f"{name}_train.c").exists()
+    rendered = render_project(board, name, region_banks, app, trains)
     for path, text in rendered.items():
         if path.startswith("firmware/"):
             target = build_dir / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
     sources = [
-        *(model_dir / source for source in model_sources(name)),
+        *(model_dir / source for source in model_sources(name, trains)),
         *sorted((model_dir / "runtime").glob("*.c")),
         *(build_dir / path for path in sorted(rendered) if path.startswith("firmware/") and path.endswith(".c")),
     ]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..codegen.project import model_sources
 from ..codegen.render import render
 from ..errors import TinyTrainError, ToolMissingError
 from ..ops import Int8
@@ -200,13 +201,6 @@ class HostModel:
             raise TinyTrainError(f"{self._layout.name}_{name}() wrote outside the memory it was given")
 
 
-def model_sources(directory: Path, name: str) -> list[Path]:
-    """All C files that make up a compiled model."""
-    own = [directory / f"{name}{suffix}.c" for suffix in ("", "_weights", "_kernels", "_train")]
-    own = [path for path in own if path.exists() or not path.stem.endswith("_train")]
-    return own + sorted((directory / "runtime").glob("*.c"))
-
-
 def build_library(
     directory: Path, name: str, build: Path, compiler: str = "cc", flags: Sequence[str] = OPTIMISE
 ) -> Path:
@@ -216,7 +210,9 @@ def build_library(
     shim = build / "shim.c"
     shim.write_text(render("host/shim.c.j2", name=name))
     library = build / f"lib{name}.so"
-    sources = [str(path) for path in (*model_sources(directory, name), shim)]
+    trains = (directory / f"{name}_train.c").exists()
+    own = [directory / source for source in model_sources(name, trains)]
+    sources = [str(path) for path in (*own, *sorted((directory / "runtime").glob("*.c")), shim)]
     command = [
         compiler, "-std=c11", *WARNINGS, *flags, "-fPIC", "-shared", f"-I{directory}", f"-I{directory / 'runtime'}",
         *sources, "-o", str(library),

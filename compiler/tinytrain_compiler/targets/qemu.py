@@ -324,4 +324,3 @@ def _parse_outputs(firmware: Firmware, outputs: bytes, labels: Sequence[int]) ->
     if inferred and not any(any(record.output) or any(record.features) for record in inferred):
         raise TinyTrainError("every output of the emulated firmware is 0: its memory is not where the board file says")
     return tuple(records)
-

@@ -43,19 +43,6 @@ def backward_nodes(graph: Graph, scheme: Scheme) -> list[Node]:
     return visited[::-1]
 
 
-def sparse_update(graph: Graph, depth: int, fractions: Mapping[int, float]) -> Scheme:
-    """A scheme as SparseUpdate publishes them: biases of the last `depth` convolutions, and for some of them
-    (by index among all convolutions) the weights of the first fraction of the input channels."""
-    convolutions = [node for node in graph.nodes if node.op in ("conv2d", "depthwise_conv2d")]
-    layers = {}
-    for index, node in enumerate(convolutions):
-        if index < len(convolutions) - depth and fractions.get(index, 0) == 0:
-            continue
-        count = round(fractions.get(index, 0) * graph.tensors[node.inputs[0]].shape[-1])
-        layers[node.name] = TrainedLayer(tuple(range(count)))
-    return Scheme(layers)
-
-
 def _ancestors(graph: Graph, tensor: str) -> set[str]:
     """The tensor and all it is computed from."""
     found = {tensor}

@@ -1,0 +1,94 @@
+"""Training policies: each names the layers, input channels and biases that learn.
+
+| policy | what learns |
+|---|---|
+| none | nothing; prototypes only |
+| last-layer | weights and biases of the last convolution in front of the embedding |
+| bias | the biases of the last `depth` layers (TinyTL, Cai et al. 2020, without its side branches) |
+| sparse-update | a static scheme: biases of the last `depth` layers, and the first channels of some of them |
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from ..errors import UsageError
+from ..graph import Graph, Node
+from .scheme import Scheme, TrainedLayer, embedding_layers
+
+POLICIES = ("none", "last-layer", "bias", "sparse-update")
+DEFAULT_DEPTH = 20  # layers, counted from the embedding
+
+
+def scheme_for(graph: Graph, policy: str, scheme_file: Path | None = None) -> Scheme | None:
+    """The scheme of a policy; None for `none`.
+
+    Errors: UsageError for an unknown policy, a missing or wrong scheme file, a network without layers that can learn.
+    """
+    if policy not in POLICIES:
+        raise UsageError(f"--policy {policy}: choose one of {', '.join(POLICIES)}")
+    if scheme_file is not None and policy != "sparse-update":
+        raise UsageError(f"--scheme belongs to --policy sparse-update, not to {policy}")
+    layers = embedding_layers(graph)
+    if policy == "none":
+        return None
+    if not layers:
+        raise UsageError(f"--policy {policy}: no layer with weights stands in front of the embedding")
+    if policy == "bias":
+        return Scheme({node.name: TrainedLayer() for node in layers[-DEFAULT_DEPTH:]})
+    if policy == "last-layer":
+        node = next((node for node in reversed(layers) if learns_weights(node)), None)
+        if node is None:
+            raise UsageError("--policy last-layer: no ordinary convolution stands in front of the embedding")
+        return Scheme({node.name: TrainedLayer(tuple(range(graph.tensors[node.inputs[0]].shape[-1])))})
+    if scheme_file is None:
+        raise UsageError(
+            "--policy sparse-update needs --scheme FILE, a TOML file such as: depth = 20 and [fractions] "
+            '"blocks.8.pointwise1" = 0.25 (layer names: see the report)'
+        )
+    return read_scheme(graph, layers, scheme_file)
+
+
+def learns_weights(node: Node) -> bool:
+    """Weight gradients exist for convolutions with one group."""
+    return node.op == "conv2d" and node.attributes.groups == 1
+
+
+def read_scheme(graph: Graph, layers: list[Node], path: Path) -> Scheme:
+    """A scheme file: `depth`, and `[fractions]` of input channels by layer name or index among all layers."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such scheme file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML ({error})") from error
+    unknown = set(table) - {"depth", "fractions"}
+    if unknown:
+        raise UsageError(f"{path}: unknown key {sorted(unknown)[0]!r}; a scheme has depth and [fractions]")
+    depth, fractions = table.get("depth", 0), table.get("fractions", {})
+    if type(depth) is not int or not 0 <= depth <= len(layers) or not isinstance(fractions, dict):
+        raise UsageError(f"{path}: depth must be a whole number up to {len(layers)}, [fractions] a table")
+    chosen = {node.name: TrainedLayer() for node in layers[len(layers) - depth :]}
+    for key, fraction in fractions.items():
+        node = _layer(layers, key, path)
+        if not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
+            raise UsageError(f"{path}: the fraction of {key!r} must lie between 0 and 1, not {fraction!r}")
+        count = round(fraction * graph.tensors[node.inputs[0]].shape[-1])
+        if count and not learns_weights(node):
+            raise UsageError(f"{path}: {node.name} is a {node.op}; only ordinary convolutions learn weights")
+        chosen[node.name] = TrainedLayer(tuple(range(count)))
+    if not chosen:
+        raise UsageError(f"{path}: chooses no layer; set depth or [fractions]")
+    return Scheme(chosen)
+
+
+def _layer(layers: list[Node], key: str, path: Path) -> Node:
+    if key.isdigit() and int(key) < len(layers):
+        return layers[int(key)]
+    for node in layers:
+        if node.name == key:
+            return node
+    raise UsageError(
+        f"{path}: no layer {key!r}; layers are {', '.join(n.name for n in layers[-6:])}, ... or 0 to {len(layers) - 1}"
+    )

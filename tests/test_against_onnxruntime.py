@@ -1,0 +1,126 @@
+"""Import: the quantised graph computes what onnxruntime computes from the same QDQ model, within one step.
+
+Layout, padding, groups and the order of a Gemm's columns are where an importer goes wrong without an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx_models import ModelBuilder, small_cnn
+from tinytrain_compiler import compile_model
+from tinytrain_compiler.compiled import load_compiled
+from tinytrain_compiler.errors import UnsupportedModelError
+from tinytrain_compiler.verify import verify
+from tools import require_or_skip
+
+Build = Callable[[ModelBuilder], str]
+
+
+def convolutions(b: ModelBuilder) -> str:
+    """Grouped, dilated, strided, asymmetric pads, SAME pads, a depthwise with and without activation."""
+    x = b.node("Relu", b.conv(b.input, 3, 6, (3, 2), strides=[2, 1], pads=[0, 1, 2, 0]))
+    x = b.conv(x, 6, 8, 3, group=2, dilations=[2, 1], auto_pad="SAME_UPPER")
+    x = b.clip(b.conv(x, 8, 8, 5, group=8, strides=[1, 2], auto_pad="SAME_LOWER"))
+    x = b.conv(x, 8, 8, 3, group=8, bias=False, pads=[1, 1, 1, 1])
+    return b.conv(x, 8, 5, 1, strides=[2, 2])
+
+
+def pools(b: ModelBuilder) -> str:
+    x = b.node("AveragePool", b.input, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 1])
+    x = b.node("AveragePool", x, kernel_shape=[2, 3], pads=[1, 0, 0, 1], count_include_pad=1)
+    x = b.node("MaxPool", b.conv(x, 3, 7, 1), kernel_shape=[3, 2], pads=[1, 0, 0, 1], strides=[1, 2])
+    return b.node("GlobalAveragePool", b.node("Relu", x))
+
+
+def flattened_picture(b: ModelBuilder) -> str:
+    """A Gemm's columns are in NCHW order; the device's memory is not."""
+    x = b.node("Relu", b.conv(b.input, 3, 4, 3, strides=[4, 3]))
+    x = b.node("Flatten", x)
+    x = b.node("Relu", b.gemm(x, 4 * 2 * 4, 9))
+    return b.node("Softmax", b.gemm(x, 9, 6), axis=1)
+
+
+def pooled_classifier(b: ModelBuilder) -> str:
+    """Mean over space, then every way to drop its empty dimensions."""
+    x = b.node("Relu", b.conv(b.input, 3, 10, 3))
+    x = b.node("ReduceMean", x, axes=[2, 3], keepdims=1)
+    x = b.node("Dropout", b.node("Identity", x))
+    x = b.node("Reshape", x, b.const([1, -1], np.int64))
+    x = b.node("Unsqueeze", b.node("Squeeze", x, b.const([0], np.int64)), b.const([0], np.int64))
+    return b.gemm(x, 10, 4)
+
+
+def residuals(b: ModelBuilder) -> str:
+    """A tensor read three times, additions of tensors with other scales, Relu behind an addition."""
+    x = b.conv(b.input, 3, 8, 3, pads=[1, 1, 1, 1])
+    y = b.node("Relu", b.node("Add", x, b.conv(x, 8, 8, 1)))
+    z = b.node("Add", b.conv(y, 8, 8, 3, group=8, pads=[1, 1, 1, 1]), x)
+    return b.conv(b.node("Add", z, y), 8, 3, 1)
+
+
+def normalised(b: ModelBuilder) -> str:
+    x = b.node("Relu", b.batch_norm(b.conv(b.input, 3, 6, 3, bias=False), 6))
+    x = b.clip(b.batch_norm(b.conv(x, 6, 6, 3, group=6), 6), -1.0, 2.5)
+    return b.conv(x, 6, 4, 1)
+
+
+NETWORKS: dict[str, Build] = {
+    f.__name__: f for f in (convolutions, pools, flattened_picture, pooled_classifier, residuals, normalised)
+}
+
+
+def check(proto: onnx.ModelProto, folder: Path) -> None:
+    require_or_skip("cc")
+    onnx.save(proto, folder / "net.onnx")
+    compile_model(folder / "net.onnx", "stm32f746", folder / "out")
+    found = verify(load_compiled(folder / "out"), 40)
+    assert found["host"] == {"inputs": 40, "mismatched_bytes": 0}
+    ort = found["onnxruntime"]
+    assert ort["elements"] > 200, "the comparison saw the inner tensors"
+    assert ort["largest_step"] <= 1
+    assert ort["identical"] >= 0.99
+    assert ort["end_to_end_largest_step"] <= 3
+    assert ort["top1_agreement"] >= 0.9
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_operator_is_within_one_step_of_onnxruntime(name: str, tmp_path: Path) -> None:
+    b = ModelBuilder((1, 3, 9, 14), opset=13)
+    check(b.build(NETWORKS[name](b)), tmp_path)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 18, 21])
+def test_every_opset_is_within_one_step_of_onnxruntime(opset: int, tmp_path: Path) -> None:
+    check(small_cnn(opset), tmp_path)
+
+
+def test_vector_network_is_within_one_step_of_onnxruntime(tmp_path: Path) -> None:
+    b = ModelBuilder((1, 37))
+    x = b.node("Relu", b.gemm(b.input, 37, 21))
+    check(b.build(b.gemm(b.node("Relu", b.gemm(x, 21, 21)), 21, 5)), tmp_path)
+
+
+def test_vectors_in_two_memory_orders_are_not_added(tmp_path: Path) -> None:
+    """A flattened picture keeps the device's order, a Gemm's output has the file's."""
+    b = ModelBuilder((1, 3, 4, 4))
+    flat = b.node("Flatten", b.conv(b.input, 3, 2, 1))
+    proto = b.build(b.gemm(b.node("Add", flat, b.gemm(flat, 32, 32)), 32, 5))
+    try:
+        check(proto, tmp_path)
+    except UnsupportedModelError as error:
+        assert "Add" in str(error)  # noqa: PT017
+
+
+def test_qdq_model_is_taken_as_it_is(tmp_path: Path, small_model: Path) -> None:
+    """What a compile wrote as its QDQ model compiles again, to the same network."""
+    require_or_skip("cc")
+    first = compile_model(small_model, "stm32f746", tmp_path / "first", name="net")
+    again = compile_model(tmp_path / "first" / "net.qdq.onnx", "stm32f746", tmp_path / "again", name="net")
+    for path in ("net_weights.c", "net_kernels.c", "net_arena.h"):
+        assert again.files[path].split(b"*/", 1)[1] == first.files[path].split(b"*/", 1)[1], path
+    assert verify(load_compiled(tmp_path / "again"))["host"]["mismatched_bytes"] == 0

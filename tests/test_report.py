@@ -1,0 +1,94 @@
+"""The report: its numbers are the plan's and the graph's own, and the printed tables hold them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from graphs import GraphBuilder
+from networks import NETWORKS
+from rich.console import Console
+from tinytrain_compiler import Artifacts
+from tinytrain_compiler.boards import load_board
+from tinytrain_compiler.compile import lower
+from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.report import build_report, print_report
+from tinytrain_compiler.report.budget import session_bytes
+
+
+def report_of(graph: Graph, board: str = "stm32f746", agreement: float | None = 0.875) -> dict[str, object]:
+    target = load_board(board)
+    lowered = lower(graph, target, "net", 10)
+    return build_report(
+        graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
+        name="net", source="net.onnx", sha256="0" * 64, calibration="nothing", top1_agreement=agreement, classes=10,
+    )  # fmt: skip
+
+
+def test_macs_and_bytes_are_counted_per_layer() -> None:
+    b = GraphBuilder((8, 6, 3))
+    x = b.conv2d(b.input, 8, (3, 3), stride=(2, 2), pad_before=(1, 1), pad_after=(1, 1), name="conv")
+    x = b.depthwise(x, (3, 3), pad_before=(1, 1), pad_after=(1, 1), name="depthwise")
+    x = b.conv2d(x, 6, (1, 1), groups=2, name="grouped")
+    x = b.reshape(b.avg_pool(x, name="pool"), name="flatten")
+    b.fully_connected(x, 5, name="classifier")
+    report = report_of(b.build())
+    layers = {layer["name"]: layer for layer in report["layers"]}  # type: ignore[attr-defined]
+    macs = {"conv": 4 * 3 * 8 * 27, "depthwise": 4 * 3 * 8 * 9, "grouped": 4 * 3 * 6 * 4, "pool": 0, "flatten": 0,
+            "classifier": 30}  # fmt: skip
+    assert {name: layer["macs"] for name, layer in layers.items()} == macs
+    assert report["model"]["macs"] == sum(macs.values())  # type: ignore[index]
+    assert report["model"]["parameters"] == (8 * 27 + 8) + (8 * 9 + 8) + (6 * 4 + 6) + (5 * 6 + 5)  # type: ignore[index]
+    assert layers["conv"]["weight_bytes"] == 8 * 28 + 8 * 8, "rows padded to words, bias and multiplier each int32"
+    assert layers["flatten"]["kernel"] == "none (same bytes)"
+    assert layers["grouped"]["kernel"] == "net_conv2d_1x1_4x3x8_6_g2"
+    assert (layers["conv"]["input_shape"], layers["conv"]["output_shape"]) == ([8, 6, 3], [4, 3, 8])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_memory_adds_up(name: str) -> None:
+    report = report_of(NETWORKS[name]())
+    sram, flash = report["memory"]["sram"], report["memory"]["flash"]  # type: ignore[index]
+    assert sram["arena_bytes"] == sum(region["bytes"] for region in sram["regions"])
+    assert sram["total_bytes"] == sram["arena_bytes"] + sram["session_bytes"] + sram["static_bytes"]
+    assert sram["left_bytes"] == sram["budget_bytes"] - sram["total_bytes"] - sram["stack_bytes"]
+    assert flash["total_bytes"] == flash["weights_bytes"] + flash["code_bound_bytes"]
+    assert flash["left_bytes"] == flash["budget_bytes"] - flash["total_bytes"]
+    assert flash["weights_bytes"] >= sum(layer["weight_bytes"] for layer in report["layers"])  # type: ignore[attr-defined]
+    assert sram["arena_bytes"] == max(b["offset"] + b["bytes"] for b in report["buffers"])  # type: ignore[attr-defined]
+    live = [sum(b["bytes"] for b in report["buffers"] if b["first_layer"] <= step <= b["last_layer"])  # type: ignore[attr-defined]
+            for step in range(len(report["layers"]))]  # type: ignore[arg-type]
+    assert sram["lower_bound_bytes"] <= max(live)
+
+
+@pytest.mark.parametrize(("classes", "features", "expected"), [(1, 1, 32), (10, 64, 1328), (3, 7, 76), (2, 3, 44)])
+def test_session_is_the_struct_and_two_tables(classes: int, features: int, expected: int) -> None:
+    assert session_bytes(classes, features) == expected
+
+
+def test_report_is_json_and_written_as_it_is_printed(compiled_small: Artifacts) -> None:
+    assert json.loads(compiled_small.files["report.json"]) == compiled_small.report
+    manifest = json.loads(compiled_small.files["manifest.json"])
+    assert set(manifest["files"]) == set(compiled_small.files) - {"manifest.json"}
+
+
+def test_tables_say_what_the_report_says(compiled_small: Artifacts) -> None:
+    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_report(compiled_small.report, console)
+    text = console.export_text()
+    report = compiled_small.report
+    for layer in report["layers"]:
+        assert layer["name"] in text
+        assert "x".join(map(str, layer["output_shape"])) in text
+    sram, flash = report["memory"]["sram"], report["memory"]["flash"]
+    for number in (sram["arena_bytes"], sram["budget_bytes"], sram["left_bytes"], flash["total_bytes"],
+                   flash["left_bytes"], report["model"]["macs"], report["model"]["parameters"]):  # fmt: skip
+        assert f"{number:,}" in text
+    assert "accuracy is unverified" in text
+    assert "top-1 agreement" not in text
+
+
+def test_agreement_is_printed_where_it_was_measured() -> None:
+    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_report(report_of(NETWORKS["mobile"]()), console)
+    assert "top-1 agreement of int8 with float on these samples: 87.5%" in console.export_text()
