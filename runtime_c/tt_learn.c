@@ -76,10 +76,10 @@ tt_step tt_step_size(const tt_rate *rate, const tt_running *running, float norm)
     return step;
 }
 
-void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent, int32_t window)
+void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent)
 {
     const float square = scaled((float)sum, exponent);
-    running->seen = running->seen + 1 < window ? running->seen + 1 : window;
+    running->seen += running->seen < INT32_MAX;
     running->mean += (square - running->mean) / (float)running->seen;
 }
 
@@ -101,7 +101,7 @@ void tt_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *r
         rate->saturated += moved > limit || moved < -limit;
         s->bias[o] = (int32_t)(moved > limit ? limit : moved < -limit ? -limit : moved);
     }
-    tt_running_add(s->bias_running, squares, 2 * (exponent + norm_shift), rate->samples);
+    tt_running_add(s->bias_running, squares, 2 * (exponent + norm_shift));
 }
 
 /* exp(-d / 2^15) with 15 fraction bits: 2^-x by a polynomial, the whole part by a shift. */

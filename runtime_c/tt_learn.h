@@ -77,7 +77,7 @@ TT_INLINE int64_t tt_move(int32_t value, tt_mover mover)
 }
 
 /* Fold the squared norm of a sample's gradient, sum * 2^exponent, into the running mean. */
-void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent, int32_t window);
+void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent);
 
 /* Bias gradient: column sums of g (pixels x outputs), and its update. magnitude: of g. */
 void tt_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, int32_t pixels,

@@ -93,6 +93,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
     int32_t stop = 0;
     for (; status == TT_OK && at.epoch < options->epochs && !stop; at.epoch++) {
         status = recompute_prototypes(s, samples);
+        rate.rate = options->rate * (float)(options->epochs - at.epoch) / (float)options->epochs; /* linear decay */
         const order o = visiting_order(samples->count, at.epoch, options->seed);
         uint64_t total = 0;
         for (at.sample = 0; status == TT_OK && at.sample < samples->count && !stop; at.sample++) {

@@ -16,11 +16,11 @@ from tinytrain_compiler.errors import DoesNotFitError
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.memory import Buffer, MemoryPlan, Span, buffers_of, plan_memory
 from tinytrain_compiler.memory.lifetimes import align, lower_bound
-from tinytrain_compiler.memory.planner import extent, place
+from tinytrain_compiler.memory.planner import MAX_REGIONS, extent, place
 from tinytrain_compiler.ops import operator_of
 from tinytrain_compiler.reference import run_all
 from tinytrain_compiler.report import check_fit
-from tinytrain_compiler.resources import BOARDS
+from tinytrain_compiler.resources import BOARDS, RUNTIME
 from tinytrain_compiler.targets.host import HostModel
 from tools import require_or_skip
 
@@ -224,6 +224,21 @@ def test_network_that_needs_two_banks_runs_on_the_host(tmp_path: Path) -> None:
             values, got = run_all(graph, x), host.infer(x)
             assert (got.output == values[graph.output].reshape(-1)).all()
             assert (got.features == values[graph.features].reshape(-1)).all()
+
+
+def test_plan_has_no_more_regions_than_the_runtime() -> None:
+    header = (RUNTIME / "tinytrain.h").read_text()
+    assert f"#define TT_MAX_REGIONS {MAX_REGIONS}\n" in header
+    b = GraphBuilder((4, 4, 8))
+    tensors = [b.input]
+    for _ in range(MAX_REGIONS + 1):  # every tensor stays live to the end, each fills a bank
+        tensors.append(b.conv2d(b.input, 8))
+    x = tensors[1]
+    for tensor in tensors[2:]:
+        x = b.add(x, tensor)
+    small = [bank(f"B{i}", 144) for i in range(MAX_REGIONS + 3)]
+    with pytest.raises(DoesNotFitError, match="in one piece"):
+        plan_memory(b.build(), small, 0)
 
 
 def test_whole_arena_goes_into_the_first_bank_with_room() -> None:

@@ -76,6 +76,7 @@ class TrainingText:
         self._graph, self._plan, self._memory, self._names = graph, plan, memory, names
         self._kernels = backward_kernels(graph, plan, names.prefix)
         self._exponents: dict[str, str] = {}  # gradient buffer -> C variable
+        self._gradients: dict[str, str] = {}  # of the block being written: address -> local pointer
 
     # -- what the templates ask for ------------------------------------------------------------
 
@@ -182,8 +183,12 @@ class TrainingText:
         blocks: list[dict[str, Any]] = []
         for action in self._plan.actions:
             if not blocks or blocks[-1]["node"] != action.node.name:
-                blocks.append({"node": action.node.name, "op": action.node.op, "lines": []})
+                blocks.append({"node": action.node.name, "op": action.node.op, "lines": [], "gradients": {}})
+                self._gradients = blocks[-1]["gradients"]
             blocks[-1]["lines"] += getattr(self, f"_{action.kind}")(action)
+        for block in blocks:
+            pointers = [f"int16_t *const {name} = {place};" for place, name in block["gradients"].items()]
+            block["lines"] = [*pointers, *block["lines"]] if block["lines"] else []
         return blocks
 
     def _mask(self, a: Action) -> list[str]:
@@ -269,7 +274,10 @@ class TrainingText:
         return buffer if buffer.startswith("second gradient") else f"gradient of {buffer}"
 
     def _g(self, buffer: str) -> str:
-        return self._cast("int16_t", self._gradient(buffer))
+        """A gradient's local pointer: g is the output's, dx an input's."""
+        place = self._cast("int16_t", self._gradient(buffer))
+        taken = len(self._gradients)
+        return self._gradients.setdefault(place, "g" if not taken else "dx" if taken == 1 else f"dx{taken}")
 
     def _cast(self, c_type: str, buffer: str) -> str:
         return f"({c_type} *)(void *)({self._at(buffer)})"

@@ -108,6 +108,11 @@ def add(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
         raise UnsupportedNodeError(
             f"its inputs have the shapes {a.shape} and {b.shape}", "only equal shapes can be added"
         )
+    if importer.flattened.get(a.name) != importer.flattened.get(b.name):
+        raise UnsupportedNodeError(
+            "it adds a flattened picture to a vector, whose values lie in another order on the device",
+            "add before the Flatten, or let a Gemm follow the Flatten directly",
+        )
     return Pending(node, "add", (a.name, b.name), a.shape, AddAttributes())
 
 
@@ -144,7 +149,7 @@ def clip(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
     if pending is None:
         x = importer.activation(node.input[0])
         pending = Pending(node, "lookup", (x.name,), x.shape, LookupAttributes())
-    pending.low, pending.high = max(pending.low, low), min(pending.high, high)
+    pending.low, pending.high = (min(max(limit, low), high) for limit in (pending.low, pending.high))
     return pending
 
 

@@ -65,15 +65,20 @@ class Graph:
         return [self.tensors[name] for name in node.inputs]
 
     def dump(self) -> str:
-        """The graph as text, a line a node."""
-        lines = [f"input {self.input} {self.tensors[self.input].shape}"]
-        for node in self.nodes:
-            out = self.tensors[node.output]
-            q = out.quantization
-            lines.append(
-                f"{node.output} {out.shape} scale={q.scale:.6g} zero={q.zero_point} = "
-                f"{node.op}({', '.join(node.inputs)}) '{node.name}'"
-            )
+        """The graph as text, a line a node; also of one that is not well formed."""
+
+        def shown(name: str, quantized: bool) -> str:
+            tensor = self.tensors.get(name)
+            if tensor is None:
+                return f"{name} (unknown)"
+            q = tensor.quantization
+            return f"{name} {tensor.shape}" + (f" scale={q.scale:.6g} zero={q.zero_point}" if quantized else "")
+
+        lines = [f"input {shown(self.input, quantized=False)}"]
+        lines += [
+            f"{shown(node.output, quantized=True)} = {node.op}({', '.join(node.inputs)}) '{node.name}'"
+            for node in self.nodes
+        ]
         return "\n".join([*lines, f"features {self.features}", f"output {self.output}"])
 
 

@@ -17,6 +17,7 @@ from ..graph import Graph
 from .lifetimes import ALIGNMENT, Buffer, Extra, buffers_of, lower_bound
 
 SEARCH_MOVES = 2000
+MAX_REGIONS = 4  # TT_MAX_REGIONS of runtime_c/tinytrain.h
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def _spread(buffers: list[Buffer], banks: Sequence[Bank], free: list[int], bound
             left = [i for i in left if i not in set(taken)]
         if not left:
             return _plan(buffers, region_of, offset_of, names, bound)
+        if len(names) == MAX_REGIONS:
+            break
     biggest = buffers[left[-1]]
     raise DoesNotFitError(
         f"activations do not fit: {biggest.name} needs {biggest.bytes:,} bytes in one piece, and no memory bank "

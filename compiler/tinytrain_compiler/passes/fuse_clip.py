@@ -21,12 +21,13 @@ class FuseClip:
             if producer is None or not self._fusible(graph, producer, node):
                 nodes.append(node)
                 continue
-            limits = replace(
-                producer.attributes,
-                low=max(producer.attributes.low, node.attributes.low),
-                high=min(producer.attributes.high, node.attributes.high),
+            # The second clip moves the first one's limits, also where the two ranges do not meet.
+            low, high = (
+                min(max(limit, node.attributes.low), node.attributes.high)
+                for limit in (producer.attributes.low, producer.attributes.high)
             )
-            nodes[nodes.index(producer)] = replace(producer, output=node.output, attributes=limits)
+            attributes = replace(producer.attributes, low=low, high=high)
+            nodes[nodes.index(producer)] = replace(producer, output=node.output, attributes=attributes)
             dropped.add(producer.output)
         tensors = {name: tensor for name, tensor in graph.tensors.items() if name not in dropped}
         origins = {name: origin for name, origin in graph.origins.items() if name not in dropped}

@@ -89,7 +89,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     if training["policy"] != "none":
         console.print(
             f"policy {training['policy']}: {training['weights']:,} weights and {training['biases']:,} biases of "
-            f"{len(training['layers'])} layers learn; {training['learnt_bytes']:,} bytes of the arena hold what they learn"
+            f"{len(training['layers'])} layers learn; {training['learnt_bytes']:,} arena bytes hold what they learn"
         )
     quantization = report["quantization"]
     agreement = quantization["top1_agreement"]

@@ -31,7 +31,10 @@ class QemuTraining:
 def pack_training(sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions) -> bytes:
     """train.bin: every sample in the order in which the runtime asks for it."""
     count = len(labels)
-    parts = [struct.pack("<IIIf", count, options.epochs, options.seed, options.rate), struct.pack(f"<{count}i", *labels)]
+    parts = [
+        struct.pack("<IIIf", count, options.epochs, options.seed, options.rate),
+        struct.pack(f"<{count}i", *labels),
+    ]
 
     def add(index: int, epoch: int) -> None:
         parts.append(struct.pack("<ii", index, epoch) + sample(index, epoch).tobytes())

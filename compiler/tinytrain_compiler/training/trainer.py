@@ -5,8 +5,9 @@ only memory that learning keeps is the deltas and two floats a layer. Steps are 
 
     delta w = -(rate / N) |w| g / sqrt(v)
 
-with g the sample's gradient, v the running mean of |g|^2 over the samples before it (at most the last N
-of them, N the number of support samples), |w| the pretrained tensor's norm. docs/numerics.md, "Updates".
+with g the sample's gradient, v the mean of |g|^2 over all samples before it, |w| the pretrained tensor's
+norm and N the number of support samples. As errors shrink, gradients fall below their own history and
+steps shrink with them. docs/numerics.md, "Updates".
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Running:
     mean: np.float32 = field(default_factory=lambda: np.float32(0))
     seen: int = 0
 
-    def update(self, square: np.float32, window: int) -> None:
-        self.seen = min(self.seen + 1, window)
+    def update(self, square: np.float32) -> None:
+        self.seen += 1
         self.mean = np.float32(self.mean + np.float32((square - self.mean) / np.float32(self.seen)))
 
 
@@ -165,8 +166,11 @@ class ReferenceTrainer:
         for epoch in range(options.epochs):
             self.recompute_prototypes(sample, labels)
             total = 0
+            left = np.float32(options.epochs - epoch)
+            decayed = np.float32(np.float32(np.float32(options.rate) * left) / np.float32(options.epochs))
+            now = replace(options, rate=float(decayed))
             for i in visiting_order(len(labels), epoch, options.seed):
-                total += self.step(sample(i, epoch), labels[i], options, len(labels))
+                total += self.step(sample(i, epoch), labels[i], now, len(labels))
             errors.append(total / len(labels) / 2**15)
         self.recompute_prototypes(sample, labels)
         return errors
@@ -231,4 +235,4 @@ def update(tensor: TrainedTensor, gradient: ParameterGradient, rate: float, samp
         moved = tensor.deltas - move
         tensor.saturated += int(((moved < tensor.low) | (moved > tensor.high)).sum())
         tensor.deltas = np.clip(moved, tensor.low, tensor.high)
-    tensor.running.update(scaled(np.float32(squares), 2 * (gradient.exponent + norm_shift)), samples)
+    tensor.running.update(scaled(np.float32(squares), 2 * (gradient.exponent + norm_shift)))

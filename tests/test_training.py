@@ -1,0 +1,225 @@
+"""Training: NumPy reference = host C = emulated cores, in every byte of what is learnt."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graphs import GraphBuilder, layout_of, random_inputs
+from numpy.typing import NDArray
+from tinytrain_compiler.boards import load_board
+from tinytrain_compiler.codegen.emit import ModelInfo
+from tinytrain_compiler.compile import Lowered, emit, lower, write_files
+from tinytrain_compiler.errors import TinyTrainError
+from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.targets.firmware import build_firmware
+from tinytrain_compiler.targets.host import HostModel
+from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
+from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
+from tinytrain_compiler.training.plan import LEARNT
+from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
+from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions, visiting_order
+from tools import require_or_skip
+
+CLASSES, SAMPLES = 4, 12
+OPTIONS = TrainOptions(epochs=9, rate=0.2, seed=3)  # 108 steps
+ONE, TWO, THREE = (1, 1), (2, 2), (3, 3)
+LABELS = [i % CLASSES for i in range(SAMPLES)]
+
+
+def network() -> tuple[Graph, Scheme]:
+    """Residuals, a strided 3x3 with asymmetric pads, depthwise, odd channel counts, a clip, a pool with borders."""
+    b = GraphBuilder((9, 11, 3), seed=1)
+    x = b.conv2d(b.input, 7, THREE, stride=TWO, pad_before=(0, 0), pad_after=ONE, zero=-128, name="stem")
+    y = b.conv2d(x, 18, zero=-128, limits=(-128, 100), name="expand")
+    y = b.depthwise(y, THREE, pad_before=ONE, pad_after=ONE, zero=-128, name="depthwise")
+    x = b.add(x, b.conv2d(y, 7, name="project"))
+    x = b.avg_pool(x, (3, 2), stride=TWO, pad_before=ONE, pad_after=(0, 1), name="pool")
+    x = b.conv2d(x, 13, THREE, pad_before=ONE, pad_after=ONE, zero=-128, name="last")
+    features = b.reshape(b.avg_pool(x, name="global"))
+    graph = b.build(b.fully_connected(features, 5, name="classifier"), features)
+    layers = {
+        "stem": TrainedLayer(),
+        "expand": TrainedLayer((0, 2, 3, 6)),
+        "depthwise": TrainedLayer(),
+        "project": TrainedLayer(tuple(range(0, 18, 3))),
+        "last": TrainedLayer((6, 1, 2)),
+    }
+    return graph, Scheme(layers)
+
+
+def samples(graph: Graph) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Clean inputs, a cluster a class, and an augmented copy for each epoch."""
+    rng = np.random.default_rng(5)
+    centres = random_inputs(graph, CLASSES, seed=2).astype(int)
+    clean = np.clip(centres[LABELS] + rng.integers(-60, 61, (SAMPLES, centres.shape[1])), -128, 127)
+    noisy = np.clip(clean + rng.integers(-20, 21, (OPTIONS.epochs, *clean.shape)), -128, 127)
+    return clean.astype(np.int8), noisy.astype(np.int8)
+
+
+class Case:
+    """The network written as C, and its training by the reference."""
+
+    def __init__(self, directory: Path, board: str = "stm32f746") -> None:
+        self.graph, self.scheme = network()
+        self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme)
+        sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None))
+        self.directory = directory / "model"
+        write_files(self.directory, {path: text.encode() for path, text in sources.items()})
+        self.clean, self.noisy = samples(self.graph)
+
+    def sample(self, index: int, epoch: int) -> NDArray[np.int8]:
+        return self.clean[index] if epoch < 0 else self.noisy[epoch, index]
+
+    def host(self) -> HostModel:
+        return HostModel(self.directory, layout_of(self.graph, self.lowered, "net"))
+
+    def learnt(self, host: HostModel) -> bytes:
+        place, plan = self.lowered.plan.scratch[LEARNT], self.lowered.training
+        assert plan is not None
+        return host.region(place.region)[place.offset : place.offset + plan.learnt_bytes].tobytes()
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(tmp_path_factory.mktemp("training"))
+
+
+@pytest.fixture(scope="module")
+def reference(case: Case) -> ReferenceTrainer:
+    trainer = ReferenceTrainer(case.graph, case.scheme, CLASSES)
+    trainer.train(case.sample, LABELS, OPTIONS)
+    return trainer
+
+
+def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(case: Case, reference: ReferenceTrainer) -> None:
+    with case.host() as host:
+        trained = host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
+        learnt = np.frombuffer(case.learnt(host), np.uint8)
+        answers = [host.infer(x) for x in case.clean]
+    assert case.lowered.training is not None
+    for layer in case.lowered.training.layers:
+        name = layer.node.name
+        count = len(layer.node.constants["bias"])
+        biases = learnt[layer.bias_offset :][: 4 * count].view(np.int32)
+        assert biases.tolist() == reference.biases[name].deltas.tolist()
+        running = learnt[layer.running_offset :][:16].view(np.float32)
+        assert running[2] == reference.biases[name].running.mean
+        if layer.chosen:
+            deltas = learnt[layer.deltas_offset :][: 2 * layer.deltas].view(np.int16)
+            assert deltas.tolist() == reference.weights[name].deltas.reshape(-1).tolist()
+            assert running[0] == reference.weights[name].running.mean
+            assert np.abs(deltas).max() > 64, "the layer must have moved"
+    tensors = [*reference.weights.values(), *reference.biases.values()]
+    assert trained.saturated == sum(tensor.saturated for tensor in tensors)
+    assert [(a.label, a.score) for a in answers] == [reference.infer(x) for x in case.clean]
+
+
+def test_training_lowers_the_error_and_answers_the_support_set(case: Case) -> None:
+    with case.host() as host:
+        repeated = host.train(lambda i, e: case.sample(i, e % OPTIONS.epochs if e >= 0 else e), LABELS, 60, 0.2)
+        answers = [host.infer(x).label for x in case.clean]
+    assert np.mean(repeated.errors[-5:]) < 0.5 * repeated.errors[0]
+    assert answers == LABELS
+
+
+def test_other_labels_teach_something_else(case: Case) -> None:
+    with case.host() as host:
+        host.train(case.sample, LABELS, 2, 0.2)
+        first = case.learnt(host)
+        host.unlearn()
+        assert not any(case.learnt(host)), "unlearn leaves factory weights"
+        host.train(case.sample, [LABELS[1], LABELS[0], *LABELS[2:]], 2, 0.2)
+        assert case.learnt(host) != first
+        host.unlearn()
+        host.train(case.sample, LABELS, 2, 0.2)
+        assert case.learnt(host) == first, "the same task teaches the same bytes"
+
+
+def test_inference_before_training_is_the_pretrained_networks(case: Case) -> None:
+    fresh = ReferenceTrainer(case.graph, Scheme({}), CLASSES)
+    with case.host() as host:
+        for x in case.clean:
+            assert host.infer(x).features.tobytes() == fresh.features(x).tobytes()
+
+
+def test_ten_thousand_steps_neither_drift_nor_break(case: Case) -> None:
+    epochs = 10_000 // SAMPLES + 1
+    with case.host() as host:
+        trained = host.train(lambda i, e: case.sample(i, e % OPTIONS.epochs if e >= 0 else e), LABELS, epochs, 0.05)
+        answers = [host.infer(x).label for x in case.clean]
+    assert np.isfinite(trained.errors).all()
+    assert max(trained.errors[-100:]) < trained.errors[0]
+    assert answers == LABELS
+
+
+@pytest.mark.parametrize("board", ["stm32f746", "nrf52840dk", "mps2_an385", "rp2040"])
+def test_emulated_cores_learn_the_same_bytes(board: str, tmp_path: Path) -> None:
+    require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
+    case = Case(tmp_path, board)
+    machine = emulation_board(load_board(board))
+    banks = emulation_banks(machine, case.lowered.plan.region_banks)
+    firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")
+    steps = OPTIONS.epochs * SAMPLES
+    ran = train_on_qemu(firmware, machine, pack_training(case.sample, LABELS, OPTIONS), steps, tmp_path / "run")
+    with case.host() as host:
+        host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
+        learnt = case.learnt(host)
+    assert ran.learnt[: len(learnt)] == learnt
+    assert len(ran.instructions) == steps
+    assert min(ran.instructions) > 10_000
+    assert ran.stack_bytes < 4096
+
+
+def test_a_session_survives_every_error(case: Case) -> None:
+    calls = []
+
+    def failing(index: int, epoch: int) -> NDArray[np.int8]:
+        calls.append(index)
+        return case.sample(index, epoch)
+
+    with case.host() as host:
+        with pytest.raises(TinyTrainError, match="status -4"):
+            host.train(failing, [*LABELS[:-1], CLASSES], 1, 0.2)
+        with pytest.raises(TinyTrainError, match="status -1"):
+            host.train(case.sample, LABELS, 1, 0.0)
+        with pytest.raises(TinyTrainError, match="status -1"):
+            host.train(case.sample, [], 1, 0.2)
+        host.unlearn()
+        host.train(case.sample, LABELS, 1, 0.2)
+        assert case.learnt(host) != bytes(len(case.learnt(host)))
+    assert calls
+
+
+def test_a_stopped_training_keeps_what_it_learnt_and_answers(case: Case) -> None:
+    from tinytrain_compiler.targets import host as ffi
+
+    with case.host() as host:
+        seen = []
+
+        def stop(user: int, at: ctypes._Pointer) -> int:  # type: ignore[type-arg]
+            seen.append(at[0].sample)
+            return int(len(seen) == 5)
+
+        def get(user: int, index: int, epoch: int, target: object, label: object) -> int:
+            data = np.ascontiguousarray(case.sample(index, epoch))
+            ctypes.memmove(target, data.ctypes.data, data.size)
+            label[0] = LABELS[index]  # type: ignore[index]
+            return 0
+
+        options = ffi._Options(3, 0.2, 1)
+        wanted = ffi._Samples(SAMPLES, ffi._GET(get), None)
+        with pytest.raises(TinyTrainError, match="status -7"):
+            host._call("train", ctypes.byref(options), ctypes.byref(wanted), ffi._PROGRESS(stop), None)
+        assert len(seen) == 5
+        assert any(case.learnt(host))
+        assert all(host.infer(x).label >= 0 for x in case.clean)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 12, 49, 50, 97, 256])
+def test_an_epoch_visits_every_sample_once(count: int) -> None:
+    orders = [visiting_order(count, epoch, seed=7) for epoch in range(6)]
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    assert count < 10 or len({tuple(order) for order in orders}) > 1
