@@ -14,8 +14,8 @@ from ..targets.host import HostModel
 from ..training.policies import scheme_for
 from .learner import LearnerOptions, Progress, Sample, TrainStats
 
-# Tuned on omniglot alone, as every comparison here must be; benchmarks/learning_rates.py prints the table.
-DEFAULT_RATES = {"last-layer": 0.1, "bias": 0.1, "sparse-update": 0.1}
+# Tuned on omniglot alone (episodes 1 to 4, sparse-update on MCUNet: 0.03 71.0, 0.06 72.0, 0.12 71.4, 0.2 62.9).
+DEFAULT_RATES = {"last-layer": 0.06, "bias": 0.06, "sparse-update": 0.06}
 
 
 class TrainedLearner:
