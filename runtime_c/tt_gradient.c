@@ -57,11 +57,16 @@ int32_t tt_scale_channels(int16_t *g, int32_t count, int32_t channels, const tt_
 
 int32_t tt_add_gradients(int16_t *a, int32_t exponent_a, const int16_t *b, int32_t exponent_b, int32_t count)
 {
-    const int32_t exponent = (exponent_a > exponent_b ? exponent_a : exponent_b) + 1; /* room for the carry */
-    const int32_t shift_a = exponent - exponent_a < 31 ? exponent - exponent_a : 31;
-    const int32_t shift_b = exponent - exponent_b < 31 ? exponent - exponent_b : 31;
+    int32_t exponent = exponent_a > exponent_b ? exponent_a : exponent_b;
+    int32_t shift_a = exponent - exponent_a < 31 ? exponent - exponent_a : 31;
+    int32_t shift_b = exponent - exponent_b < 31 ? exponent - exponent_b : 31;
+    if ((tt_magnitude(a, count) >> shift_a) + (tt_magnitude(b, count) >> shift_b) + 2 > TT_MANTISSA_MAX) {
+        exponent++; /* room for the carry */
+        shift_a += shift_a < 31;
+        shift_b += shift_b < 31;
+    }
     for (int32_t i = 0; i < count; i++) {
-        a[i] = (int16_t)(tt_shift_round(a[i], shift_a) + tt_shift_round(b[i], shift_b));
+        a[i] = tt_narrow(tt_shift_round(a[i], shift_a) + tt_shift_round(b[i], shift_b), 0);
     }
     return exponent;
 }

@@ -56,6 +56,13 @@ TT_INLINE int32_t tt_headroom(uint64_t bound, int32_t bits)
     return over > 0 ? over : 0;
 }
 
+/* Bits to drop from mantissas of a magnitude so that magnitude * factor fits int32, also where rounding made them larger. */
+TT_INLINE int32_t tt_safe_shift(int32_t magnitude, uint64_t factor)
+{
+    const int32_t shift = tt_headroom((uint64_t)magnitude * factor, 31);
+    return shift + ((uint64_t)tt_shift_round(magnitude, shift) * factor >> 31 != 0);
+}
+
 /* --- What the forward pass saves -------------------------------------------------------------- */
 
 /* One bit an element, set where low < y < high. bits: (count + 31) / 32 words. */

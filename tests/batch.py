@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from graphs import describe, gaps, random_inputs, write_model
+from graphs import describe, gaps, model_sources, random_inputs, write_model
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from numpy.typing import NDArray
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.memory import MemoryPlan
 from tinytrain_compiler.reference import run
-from tinytrain_compiler.targets.host import OPTIMISE, WARNINGS, model_sources
+from tinytrain_compiler.targets.host import OPTIMISE, WARNINGS
 
 GUARD = 64
 JUNK = 0x5A

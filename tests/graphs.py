@@ -146,7 +146,13 @@ class GraphBuilder:
         return self._add("avg_pool", (x,), (*win.output_size(h, w), c), q, attributes, name=name)
 
     def max_pool(
-        self, x: str, kernel: tuple[int, int], *, limits: Limits = ALL, name: str | None = None, **window: tuple[int, int]
+        self,
+        x: str,
+        kernel: tuple[int, int],
+        *,
+        limits: Limits = ALL,
+        name: str | None = None,
+        **window: tuple[int, int],
     ) -> str:
         tensor = self.tensors[x]
         h, w, c = tensor.shape
@@ -209,7 +215,9 @@ class GraphBuilder:
         weight_scales[0] = 2e-3
         bias = np.rint(self.rng.normal(0, 30 / factor, out)).astype(np.int64)
         if wide:
-            bias = np.where(self.rng.random(out) < 0.5, -1, 1) * (2**31 - 1 - 128 * 255 * k - self.rng.integers(0, 2**20, out))
+            bias = np.where(self.rng.random(out) < 0.5, -1, 1) * (
+                2**31 - 1 - 128 * 255 * k - self.rng.integers(0, 2**20, out)
+            )
             weight_scales[1:] = 2e-3 / factor * self.rng.uniform(10, 90, max(out - 1, 0)) / 2**31
         constants = {"weights": weights, "bias": bias.astype(np.int32), "weight_scales": weight_scales}
         return constants, s_x * 2e-3 / factor
@@ -271,6 +279,12 @@ def gaps(plan: MemoryPlan) -> NDArray[np.int64]:
     for p in plan.placements:
         owned[p.offset : p.offset + p.buffer.bytes] = True
     return np.flatnonzero(~owned)
+
+
+def model_sources(directory: Path, name: str) -> list[Path]:
+    """All C files that make up a compiled model, the runtime among them."""
+    own = [directory / f"{name}{part}.c" for part in ("", "_weights", "_kernels", "_train")]
+    return [path for path in own if path.exists()] + sorted((directory / "runtime").glob("*.c"))
 
 
 def layout_of(graph: Graph, lowered: Lowered, name: str) -> HostLayout:

@@ -40,11 +40,12 @@ def odd_shapes() -> Graph:
 
 
 def few_pixels() -> Graph:
-    """Three, two and one output pixels: blocks of the DSP kernel that are not full."""
+    """Three, two and one output pixels: blocks of the DSP kernels that are not full."""
     b = GraphBuilder((1, 3, 6), seed=3)
     x = b.conv2d(b.input, 5)
+    x = middle = b.add(x, b.lookup(x, ratio=1.5), limits=(-90, 100))
     x = b.conv2d(x, 7, (1, 2))
-    x = middle = b.conv2d(x, 12, (1, 2))
+    x = b.conv2d(x, 12, (1, 2))
     x = b.conv2d(x, 8)
     x = b.depthwise(x, THREE, **SAME3)
     return b.build(b.conv2d(x, 11), middle)
@@ -88,7 +89,7 @@ def grouped() -> Graph:
     x = middle = b.conv2d(x, 12, groups=2)
     x = b.conv2d(x, 8, stride=TWO)
     x = b.conv2d(x, 12, (1, 5), stride=(3, 1), pad_before=(0, 2), pad_after=(0, 2))
-    x = b.conv2d(x, 4, (3, 1), dilation=(2, 1), pad_before=TWO, pad_after=TWO, zero=-128, limits=(-128, 60))
+    x = b.conv2d(x, 4, (3, 2), dilation=(2, 3), pad_before=TWO, pad_after=(2, 1), zero=-128, limits=(-128, -60))
     return b.build(b.conv2d(x, 16), middle)
 
 

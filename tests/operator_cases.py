@@ -21,7 +21,9 @@ def _side(draw: Draw, extent: int, pads: int) -> int:
     return max(1, extent - pads) + draw(st.sampled_from([0, 0, 1, 2, 3, 5, 7]))
 
 
-def _window(draw: Draw, kernels: st.SearchStrategy[int], dilated: bool = True) -> tuple[dict[str, Any], tuple[int, int]]:
+def _window(
+    draw: Draw, kernels: st.SearchStrategy[int], dilated: bool = True
+) -> tuple[dict[str, Any], tuple[int, int]]:
     """Keyword arguments of a window, pads below the kernel's extent, and a picture's height and width."""
     kernel = (draw(kernels), draw(kernels))
     dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 3))) if dilated and draw(st.booleans()) else (1, 1)

@@ -15,6 +15,8 @@ from onnx_models import ModelBuilder, small_cnn
 from tinytrain_compiler import compile_model
 from tinytrain_compiler.compiled import load_compiled
 from tinytrain_compiler.errors import UnsupportedModelError
+from tinytrain_compiler.quantize.calibration import Calibration
+from tinytrain_compiler.quantize.quantizer import quantize
 from tinytrain_compiler.verify import verify
 from tools import require_or_skip
 
@@ -114,6 +116,16 @@ def test_vectors_in_two_memory_orders_are_not_added(tmp_path: Path) -> None:
     onnx.save(proto, tmp_path / "net.onnx")
     with pytest.raises(UnsupportedModelError, match=r"Add 'add_\d': it adds a flattened picture to a vector"):
         compile_model(tmp_path / "net.onnx", "stm32f746")
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+def test_qdq_model_may_leave_its_padding_to_the_operator(auto_pad: str, tmp_path: Path) -> None:
+    """Float models get explicit pads on their way to QDQ; a model that comes as QDQ may not have them."""
+    b = ModelBuilder((1, 3, 8, 11))
+    x = b.conv(b.input, 3, 8, (4, 3), strides=[1, 2], auto_pad=auto_pad)
+    proto = b.build(b.conv(x, 8, 8, 2, group=8, auto_pad=auto_pad))
+    samples = np.random.default_rng(0).standard_normal((16, 3, 8, 11)).astype(np.float32)
+    check(quantize(onnx.shape_inference.infer_shapes(proto), Calibration(samples, "random", False)), tmp_path)
 
 
 def test_qdq_model_is_taken_as_it_is(tmp_path: Path, small_model: Path) -> None:

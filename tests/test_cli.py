@@ -90,9 +90,7 @@ def calibration(tmp_path: Path) -> Path:
 # -- compile -----------------------------------------------------------------------------------
 
 
-def test_compile_prints_its_report_as_json(
-    run_cli: Cli, small_model: Path, calibration: Path, tmp_path: Path
-) -> None:
+def test_compile_prints_its_report_as_json(run_cli: Cli, small_model: Path, calibration: Path, tmp_path: Path) -> None:
     ran = run_cli(
         "tinytrain-compile", small_model, "--board", "stm32f746", "--calibration", calibration, "--classes", "7",
         "--name", "Net7", "-o", tmp_path / "out", "--json",
@@ -180,7 +178,7 @@ def test_verify_fails_where_the_c_computes_other_bytes(run_cli: Cli, compiled_sm
     require_or_skip("cc")
     files = dict(compiled_small.files)
     weights = files["small_weights.c"].decode()
-    match = re.search(r"_weights\[\d+\] WORD_ALIGNED = \{\n *(-?\d+),", weights)
+    match = re.search(r"small_weights_of_\w+\[\d+\] WORD_ALIGNED = \{\n *(-?\d+),", weights)
     assert match
     changed = weights[: match.start(1)] + str(-int(match[1]) or 1) + weights[match.end(1) :]
     write_files(tmp_path / "out", files | {"small_weights.c": changed.encode()})
@@ -271,7 +269,9 @@ def test_help_answers_at_once() -> None:
 
 @pytest.mark.parametrize("command", ["compile", "verify", "emulate", "boards", "ops"])
 def test_help_loads_no_heavy_package(command: str) -> None:
-    code = "import sys; from tinytrain_compiler.cli import main; sys.argv = ['tinytrain', sys.argv[1], '--help']; main()"
+    code = (
+        "import sys; from tinytrain_compiler.cli import main; sys.argv = ['tinytrain', sys.argv[1], '--help']; main()"
+    )
     ran = run(sys.executable, "-X", "importtime", "-c", code, command)
     assert ran.returncode == 0
     loaded = {line.rsplit("|")[-1].strip().split(".")[0] for line in ran.stderr.splitlines()}
@@ -287,9 +287,7 @@ def test_version_and_unknown_command(run_cli: Cli) -> None:
 
 def test_installed_commands_keep_stdout_pure(small_model: Path, tmp_path: Path) -> None:
     """In a process of its own: libraries that write to the descriptors themselves would show."""
-    ran = run(
-        COMMANDS / "tinytrain-compile", small_model, "--board", "stm32f746", "--json", "-o", tmp_path / "out"
-    )
+    ran = run(COMMANDS / "tinytrain-compile", small_model, "--board", "stm32f746", "--json", "-o", tmp_path / "out")
     assert ran.returncode == 0, ran.stderr
     typed(json.loads(ran.stdout), REPORT)
     ran = run(COMMANDS / "tinytrain-compile", tmp_path / "no.onnx", "--board", "stm32f746", "--json")

@@ -53,7 +53,7 @@ def test_session_size_is_sizeof_on_a_32_bit_core(tmp_path: Path) -> None:
         for classes in (1, 2, 5):
             folder = tmp_path / f"{name}{classes}"
             lowered = write_model(NETWORKS[name](), "net", folder, classes=classes)
-            check = f"_Static_assert(sizeof(net_session) == {lowered.sram.session}, \"size\");\n"
+            check = f'_Static_assert(sizeof(net_session) == {lowered.sram.session}, "size");\n'
             (folder / "check.c").write_text(f'#include "net.h"\n{check}')
             flags = [*load_board("mps2_an385").cpu_flags, f"-I{folder}", f"-I{folder / 'runtime'}", "-fsyntax-only"]
             subprocess.run(["arm-none-eabi-gcc", *flags, str(folder / "check.c")], check=True)

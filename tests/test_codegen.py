@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -11,14 +12,14 @@ from pathlib import Path
 
 import pytest
 from batch import compile_batch, sample, write_batch
-from graphs import GraphBuilder, describe, gaps, layout_of, random_inputs, write_model
+from graphs import GraphBuilder, describe, gaps, layout_of, model_sources, random_inputs, write_model
 from networks import NETWORKS
 from operator_cases import STRATEGIES
 from tinytrain_compiler import Artifacts, compile_model
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.reference import run
-from tinytrain_compiler.targets.host import HostModel, model_sources
+from tinytrain_compiler.targets.host import HostModel
 from tools import require_or_skip
 
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wundef", "-Wstrict-prototypes", "-Werror"]
@@ -77,8 +78,8 @@ def test_clang_takes_the_dsp_kernels_too(models: Path, tmp_path: Path) -> None:
     maths = "float sqrtf(float);\nfloat frexpf(float, int *);\nfloat ldexpf(float, int);\n"
     (tmp_path / "math.h").write_text(maths)
     (tmp_path / "string.h").write_text(
-        "#include <stddef.h>\nvoid *memcpy(void *, const void *, size_t);\nvoid *memmove(void *, const void *, size_t);\n"
-        "void *memset(void *, int, size_t);\n"
+        "#include <stddef.h>\nvoid *memcpy(void *, const void *, size_t);\n"
+        "void *memmove(void *, const void *, size_t);\nvoid *memset(void *, int, size_t);\n"
     )
     flags = ["--target=arm-none-eabi", "-ffreestanding", *load_board("stm32f746").cpu_flags, f"-isystem{tmp_path}"]
     objects(models, tmp_path / "objects", "clang", "-O2", *flags)
@@ -104,13 +105,17 @@ def test_version_mismatch_stops_the_compiler(models: Path, tmp_path: Path) -> No
     (tmp_path / "tinytrain.h").write_text(doctored)
     done = command("gcc", "-fsyntax-only", f"-I{tmp_path}", f"-I{models}", models / "mobile.c")
     assert done.returncode != 0
-    assert re.search(r"#error.*mobile was generated for TinyTrain runtime version \d+: use the runtime/ folder", done.stderr)
+    assert re.search(
+        r"#error.*mobile was generated for TinyTrain runtime version \d+: use the runtime/ folder", done.stderr
+    )
 
 
 def test_number_of_classes_can_be_changed_by_a_define(models: Path, tmp_path: Path) -> None:
     require_or_skip("gcc")
     includes = [f"-I{models}", f"-I{models / 'runtime'}"]
-    assert command("gcc", *STRICT, "-DMOBILE_CLASSES=100", *includes, "-fsyntax-only", models / "mobile.c").returncode == 0
+    assert (
+        command("gcc", *STRICT, "-DMOBILE_CLASSES=100", *includes, "-fsyntax-only", models / "mobile.c").returncode == 0
+    )
     refused = command("gcc", *STRICT, "-DMOBILE_CLASSES=0", *includes, "-fsyntax-only", models / "mobile.c")
     assert refused.returncode != 0
 
@@ -130,7 +135,10 @@ def symbols(paths: list[Path], nm: str) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(
     ("compiler", "nm", "board"),
-    [("gcc", "nm", None), *(("arm-none-eabi-gcc", "arm-none-eabi-nm", b) for b in ("stm32f746", "mps2_an385", "rp2040"))],
+    [
+        ("gcc", "nm", None),
+        *(("arm-none-eabi-gcc", "arm-none-eabi-nm", b) for b in ("stm32f746", "mps2_an385", "rp2040")),
+    ],
 )
 def test_symbols_are_prefixed_const_and_need_no_library(
     models: Path, tmp_path: Path, compiler: str, nm: str, board: str | None
@@ -165,7 +173,8 @@ def test_two_models_link_into_one_program(tmp_path: Path) -> None:
         f"if ({n}_infer(&{n}, {n}_input(&{n}), &r)) return 2;\nsum = sum * 31 + r.score + r.label;\n"
         for n in ("first", "second")
     )
-    main = f'#include "first.h"\n#include "second.h"\n{body}int main(void) {{ tt_result r; int sum = 0;\n{runs}return sum == 0; }}'
+    main = f"int main(void) {{ tt_result r; int sum = 0;\n{runs}return sum == 0; }}"
+    main = f'#include "first.h"\n#include "second.h"\n{body}{main}\n'
     (tmp_path / "main.c").write_text(main)
     files = {*model_sources(tmp_path, "first"), *model_sources(tmp_path, "second"), tmp_path / "main.c"}
     includes = [f"-I{tmp_path}", f"-I{tmp_path / 'runtime'}"]
@@ -236,10 +245,12 @@ static int run_{n}(void)
 
 def sanitized(graphs: list[Graph], directory: Path, compiler: str) -> subprocess.CompletedProcess[bytes]:
     """Run all graphs in one program, the bytes between their buffers poisoned; it prints their outputs."""
-    parts = ["#include <stdio.h>\n#include <stdlib.h>\nvoid __asan_poison_memory_region(void const volatile *, size_t);\n"]
+    parts = [
+        "#include <stdio.h>\n#include <stdlib.h>\nvoid __asan_poison_memory_region(void const volatile *, size_t);\n"
+    ]
     for i, (graph, plan) in enumerate(zip(graphs, write_batch(graphs, directory), strict=True)):
         free = gaps(plan)
-        starts = [int(free[0]), *(int(b) for a, b in zip(free, free[1:], strict=False) if b != a + 1)]
+        starts = [int(free[0]), *(int(b) for a, b in itertools.pairwise(free) if b != a + 1)]
         inputs = ", ".join("{" + ",".join(map(str, x.tolist())) + "}" for x in random_inputs(graph, 2))
         hidden = ", ".join(f"{start}, {sum(1 for f in free if start <= f < start + 64)}" for start in starts)
         parts.append(_RUN_ONE.format(n=f"m{i}", N=f"M{i}", inputs=inputs, hidden=hidden))
@@ -276,8 +287,8 @@ def test_sanitizer_would_see_a_kernel_that_leaves_its_buffer(tmp_path: Path, mon
 
 # -- names and determinism ---------------------------------------------------------------------
 
-AWKWARD = ["init", "conv", "conv_weights", "conv_bias", "conv.weights", "Conv", "input", "pixel", "1/x", "a*/b", "ä", "",
-           "int", "session", "model", "run", "add_4_q22", "conv2d_1x1_2x2x1_1", "selftest_input"]  # fmt: skip
+AWKWARD = ["init", "conv", "conv_weights", "conv_bias", "conv.weights", "Conv", "input", "pixel", "1/x", "a*/b", "ä",
+           "", "int", "session", "model", "run", "add_4_q22", "conv2d_1x1_2x2x1_1", "selftest_input"]  # fmt: skip
 
 
 def test_any_layer_names_give_c_that_compiles(tmp_path: Path) -> None:
@@ -313,13 +324,20 @@ def test_same_input_same_bytes_in_another_process_and_folder(
     for seed in ("0", "4711"):
         out = tmp_path / f"elsewhere-{seed}" / "deep" / "out"
         environment = os.environ | {"PYTHONHASHSEED": seed, "TZ": "Asia/Tokyo", "LC_ALL": "C"}
-        subprocess.run([sys.executable, "-c", code, str(small_model), str(out)], check=True, env=environment, cwd=tmp_path)
+        subprocess.run(
+            [sys.executable, "-c", code, str(small_model), str(out)], check=True, env=environment, cwd=tmp_path
+        )
         assert files_of(out) == wanted
 
 
 def test_outputs_hold_no_path_and_no_date(compiled_small: Artifacts, small_model: Path) -> None:
     assert compiled_small.directory is not None
-    own = [str(Path.home()), str(small_model.parent), str(compiled_small.directory.parent), str(Path(__file__).parents[1])]
+    own = [
+        str(Path.home()),
+        str(small_model.parent),
+        str(compiled_small.directory.parent),
+        str(Path(__file__).parents[1]),
+    ]
     for path, data in compiled_small.files.items():
         for text in own:
             assert text.encode() not in data, path

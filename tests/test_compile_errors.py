@@ -154,7 +154,9 @@ def test_board_file_that_does_not_exist(refuse: Refuse, small_model: Path) -> No
     refuse(small_model, board="./mine.toml", says=["cannot read the board file mine.toml"])
 
 
-@pytest.mark.parametrize("name", ["2fast", "with-dash", "tt_net", "TT_net", "tt", "int", "main", "", "ä", "Tinytrain", "string"])
+@pytest.mark.parametrize(
+    "name", ["2fast", "with-dash", "tt_net", "TT_net", "tt", "int", "main", "", "ä", "Tinytrain", "string"]
+)
 def test_bad_name(refuse: Refuse, small_model: Path, name: str) -> None:
     refuse(small_model, "--name", name, says=["--name", "mynet"])
 
@@ -174,7 +176,8 @@ def test_calibration_of_the_wrong_shape(refuse: Refuse, small_model: Path, tmp_p
     np.savez(tmp_path / "cal.npz", features=np.zeros((4, 3, 9, 12), np.float32))
     refuse(
         small_model, "--calibration", tmp_path / "cal.npz",
-        says=["cal.npz does not fit the model's input (1, 3, 12, 12)", "features float32 (4, 3, 9, 12)", "(N, 3, 12, 12)"],
+        says=["cal.npz does not fit the model's input (1, 3, 12, 12)", "features float32 (4, 3, 9, 12)",
+              "(N, 3, 12, 12)"],
     )  # fmt: skip
 
 

@@ -127,7 +127,7 @@ def test_add_gradients_is_off_by_at_most_one_step_of_the_larger_exponent(
     a, b = gradient(left, e_left), gradient(right, e_right)
     total = add_gradients(a, b)
     assert total.mantissa.dtype == np.int16
-    assert total.exponent == max(e_left, e_right) + 1
+    assert 0 <= total.exponent - max(e_left, e_right) <= 1, "no more than the carry needs"
     assert total.magnitude <= MANTISSA_MAX
     for x, y, got in zip(exact(a), exact(b), exact(total), strict=True):
         assert abs(x + y - got) <= Fraction(2) ** total.exponent

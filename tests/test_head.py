@@ -114,8 +114,12 @@ def cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(a @ b / lengths) if lengths else 0.0
 
 
-@given(st.sampled_from(["random", "extreme", "sparse"]), st.integers(1, 200), st.integers(1, 9), zeros, st.integers(0, 999))
-def test_score_is_the_cosine_within_2_to_the_minus_13(kind: str, features: int, shots: int, zero: int, seed: int) -> None:
+@given(
+    st.sampled_from(["random", "extreme", "sparse"]), st.integers(1, 200), st.integers(1, 9), zeros, st.integers(0, 999)
+)
+def test_score_is_the_cosine_within_2_to_the_minus_13(
+    kind: str, features: int, shots: int, zero: int, seed: int
+) -> None:
     """A prototype's length has 7 fraction bits: one of less than 2^6 steps may add its own error to that."""
     rng = np.random.default_rng(seed)
     head = PrototypeHead(1, features, zero)

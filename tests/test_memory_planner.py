@@ -85,7 +85,7 @@ def branching_graphs(draw: st.DrawFn) -> Graph:
         alike = [t for t in b.tensors if b.tensors[t].shape == shape]
         moves = {
             "lookup": lambda x=x: b.lookup(x),
-            "reshape": lambda x=x, n=len(shape): b.reshape(x, None if n == 3 else (1, 1, b.tensors[x].bytes)),
+            "reshape": lambda x=x, s=shape: b.reshape(x, None if len(s) == 3 else (1, 1, s[0])),
             "add": lambda x=x, alike=alike: b.add(x, draw(st.sampled_from(alike))),
             "fully_connected": lambda x=x: b.fully_connected(x, 7),
         }

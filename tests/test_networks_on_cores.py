@@ -100,7 +100,8 @@ def test_networks_reach_every_branch_of_the_templates() -> None:
     assert {(s["POINTWISE"], s["DIRECT"]) for s in conv} == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert {(s["GROUPS"] > 1, s["DIRECT"]) for s in conv} == {(False, 0), (False, 1), (True, 0), (True, 1)}
     assert any(s["OH"] * s["OW"] % 4 and s["P"] == 4 for s in conv), "a last block that moves back"
-    assert any(s["DH"] > 1 and s["DIRECT"] for s in conv)
+    assert any(s["DH"] > 1 and s["DW"] > 1 and s["DIRECT"] for s in conv)
+    assert {s["N"] % 4 > 0 for s in shapes["add"]} == {True, False}
     assert {s["OG"] % 4 > 0 for s in conv} == {True, False}
     for template in ("conv2d", "depthwise_conv2d", "fully_connected"):
         forms = {(s["SHIFT"] > 0, s["FITS"]) for s in shapes[template]}

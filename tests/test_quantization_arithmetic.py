@@ -67,7 +67,7 @@ def test_c_rounds_the_same_in_32_and_in_64_bits(
         assert c_requantize(acc, multiplier, shift, 1, zero, -128, 127) == wanted
 
 
-@given(st.lists(st.floats(0, 2.0**29, exclude_max=True), min_size=1, max_size=5))
+@given(st.lists(st.floats(0, 2.0**28), min_size=1, max_size=5))
 def test_multiplier_is_the_nearest_with_the_smallest_shift(factors: list[float]) -> None:
     m = quantize_multiplier(np.array(factors))
     assert m.values.dtype == np.int32
@@ -126,10 +126,10 @@ def test_accumulator_that_can_overflow_is_refused_by_name() -> None:
         operator_of(graph.nodes[0]).kernel(graph.nodes[0], graph.tensors)
 
 
-@given(
-    st.floats(1e-3, 0.5), ZEROS, st.sampled_from([(127.5, 127.5), (0.0, 255.0), (0.0, 1.0), (123.7, 58.4)])
-)
-def test_pixels_become_the_bytes_of_their_normalised_value(scale: float, zero: int, mean_std: tuple[float, float]) -> None:
+@given(st.floats(1e-3, 0.5), ZEROS, st.sampled_from([(127.5, 127.5), (0.0, 255.0), (0.0, 1.0), (123.7, 58.4)]))
+def test_pixels_become_the_bytes_of_their_normalised_value(
+    scale: float, zero: int, mean_std: tuple[float, float]
+) -> None:
     """The header's integers against float quantisation: the same byte, or one off at a rounding boundary."""
     mean, std = mean_std
     pixels = np.arange(256, dtype=np.uint8)[:, None]

@@ -1,4 +1,4 @@
-"""The ten real networks of the shared folder: they compile, fit, agree byte for byte, and meet the figures of issue 2."""
+"""The ten real networks of the shared folder: they compile, fit, agree byte for byte, and keep to their figures."""
 
 from __future__ import annotations
 

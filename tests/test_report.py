@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from typing import Any
 
 import pytest
 from graphs import GraphBuilder
@@ -16,7 +18,7 @@ from tinytrain_compiler.report import build_report, print_report
 from tinytrain_compiler.report.budget import session_bytes
 
 
-def report_of(graph: Graph, board: str = "stm32f746", agreement: float | None = 0.875) -> dict[str, object]:
+def report_of(graph: Graph, board: str = "stm32f746", agreement: float | None = 0.875) -> dict[str, Any]:
     target = load_board(board)
     lowered = lower(graph, target, "net", 10)
     return build_report(
@@ -33,12 +35,12 @@ def test_macs_and_bytes_are_counted_per_layer() -> None:
     x = b.reshape(b.avg_pool(x, name="pool"), name="flatten")
     b.fully_connected(x, 5, name="classifier")
     report = report_of(b.build())
-    layers = {layer["name"]: layer for layer in report["layers"]}  # type: ignore[attr-defined]
+    layers = {layer["name"]: layer for layer in report["layers"]}
     macs = {"conv": 4 * 3 * 8 * 27, "depthwise": 4 * 3 * 8 * 9, "grouped": 4 * 3 * 6 * 4, "pool": 0, "flatten": 0,
             "classifier": 30}  # fmt: skip
     assert {name: layer["macs"] for name, layer in layers.items()} == macs
-    assert report["model"]["macs"] == sum(macs.values())  # type: ignore[index]
-    assert report["model"]["parameters"] == (8 * 27 + 8) + (8 * 9 + 8) + (6 * 4 + 6) + (5 * 6 + 5)  # type: ignore[index]
+    assert report["model"]["macs"] == sum(macs.values())
+    assert report["model"]["parameters"] == (8 * 27 + 8) + (8 * 9 + 8) + (6 * 4 + 6) + (5 * 6 + 5)
     assert layers["conv"]["weight_bytes"] == 8 * 28 + 8 * 8, "rows padded to words, bias and multiplier each int32"
     assert layers["flatten"]["kernel"] == "none (same bytes)"
     assert layers["grouped"]["kernel"] == "net_conv2d_1x1_4x3x8_6_g2"
@@ -48,16 +50,18 @@ def test_macs_and_bytes_are_counted_per_layer() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_memory_adds_up(name: str) -> None:
     report = report_of(NETWORKS[name]())
-    sram, flash = report["memory"]["sram"], report["memory"]["flash"]  # type: ignore[index]
+    sram, flash = report["memory"]["sram"], report["memory"]["flash"]
     assert sram["arena_bytes"] == sum(region["bytes"] for region in sram["regions"])
     assert sram["total_bytes"] == sram["arena_bytes"] + sram["session_bytes"] + sram["static_bytes"]
     assert sram["left_bytes"] == sram["budget_bytes"] - sram["total_bytes"] - sram["stack_bytes"]
     assert flash["total_bytes"] == flash["weights_bytes"] + flash["code_bound_bytes"]
     assert flash["left_bytes"] == flash["budget_bytes"] - flash["total_bytes"]
-    assert flash["weights_bytes"] >= sum(layer["weight_bytes"] for layer in report["layers"])  # type: ignore[attr-defined]
-    assert sram["arena_bytes"] == max(b["offset"] + b["bytes"] for b in report["buffers"])  # type: ignore[attr-defined]
-    live = [sum(b["bytes"] for b in report["buffers"] if b["first_layer"] <= step <= b["last_layer"])  # type: ignore[attr-defined]
-            for step in range(len(report["layers"]))]  # type: ignore[arg-type]
+    assert flash["weights_bytes"] >= sum(layer["weight_bytes"] for layer in report["layers"])
+    assert sram["arena_bytes"] == max(b["offset"] + b["bytes"] for b in report["buffers"])
+    live = [
+        sum(b["bytes"] for b in report["buffers"] if b["first_layer"] <= step <= b["last_layer"])
+        for step in range(len(report["layers"]))
+    ]
     assert sram["lower_bound_bytes"] <= max(live)
 
 
@@ -73,7 +77,7 @@ def test_report_is_json_and_written_as_it_is_printed(compiled_small: Artifacts) 
 
 
 def test_tables_say_what_the_report_says(compiled_small: Artifacts) -> None:
-    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=140, record=True, file=io.StringIO())
     print_report(compiled_small.report, console)
     text = console.export_text()
     report = compiled_small.report
@@ -89,6 +93,6 @@ def test_tables_say_what_the_report_says(compiled_small: Artifacts) -> None:
 
 
 def test_agreement_is_printed_where_it_was_measured() -> None:
-    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=140, record=True, file=io.StringIO())
     print_report(report_of(NETWORKS["mobile"]()), console)
     assert "top-1 agreement of int8 with float on these samples: 87.5%" in console.export_text()

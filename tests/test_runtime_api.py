@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from graphs import layout_of, random_inputs, write_model
+from graphs import layout_of, model_sources, random_inputs, write_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import NETWORKS
@@ -16,7 +16,7 @@ from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.project import C_FLAGS, LINK_FLAGS, render_project
 from tinytrain_compiler.errors import TinyTrainError
 from tinytrain_compiler.reference import PrototypeHead, run
-from tinytrain_compiler.targets.host import WARNINGS, HostModel, model_sources
+from tinytrain_compiler.targets.host import WARNINGS, HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board, execute
 from tools import require_or_skip
 
@@ -76,10 +76,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostModel]:
         yield host
 
 
-actions = st.lists(
-    st.tuples(st.sampled_from(["enroll", "enroll", "infer", "infer", "infer", "forget"]), st.integers(0, 11), st.integers(0, 2)),
-    min_size=1, max_size=25,
-)  # fmt: skip
+calls = st.sampled_from(["enroll", "enroll", "infer", "infer", "infer", "forget"])
+actions = st.lists(st.tuples(calls, st.integers(0, 11), st.integers(0, 2)), min_size=1, max_size=25)
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
@@ -129,7 +127,8 @@ def test_host_wrapper_notices_writes_outside_the_memory(model: Path, tmp_path: P
     (directory / "net.c").write_text(head + broken + tail)
     graph = NETWORKS["mobile"]()
     lowered = write_model(graph, "net", tmp_path / "plan", classes=CLASSES)
-    with HostModel(directory, layout_of(graph, lowered, "net")) as host, pytest.raises(
-        TinyTrainError, match=r"net_infer\(\) wrote outside the memory it was given"
+    with (
+        HostModel(directory, layout_of(graph, lowered, "net")) as host,
+        pytest.raises(TinyTrainError, match=r"net_infer\(\) wrote outside the memory it was given"),
     ):
         host.infer(random_inputs(graph, 1)[0])

@@ -12,7 +12,7 @@ from ..graph import Graph, Node
 from ..graph.gradient import Factors, quantize_factors
 from ..memory import MemoryPlan
 from ..ops import Kernel, operator_of
-from ..ops.backward import input_pre_shift, limits
+from ..ops.backward import limits
 from ..training.plan import LEARNT, LOSS_SCRATCH, Action, LearntLayer, TrainingPlan, parameter_bytes
 from ..training.trainer import bias_norm, bias_units, weight_norm
 from .kernels import kernel_bodies
@@ -231,7 +231,7 @@ class TrainingText:
         trained = layer is not None and layer.chosen > 0
         kernel = operator_of(a.node).gradient_kernel(a.node, self._graph.tensors, trained)
         assert kernel is not None
-        g, drop = self._g(a.source), input_pre_shift(kernel.shape["L1"])
+        g, drop = self._g(a.source), kernel.shape["DROP"]
         return [
             *lines,
             f"{exponent} += tt_scale_channels({g}, {count}, {outputs}, &{scales}, {drop});",

@@ -69,10 +69,15 @@ def narrow(acc: NDArray[np.int64], bound: int, exponent: int) -> Gradient:
 
 
 def add_gradients(a: Gradient, b: Gradient) -> Gradient:
-    """The sum of two gradients of one tensor that several operators read."""
-    exponent = max(a.exponent, b.exponent) + 1  # room for the carry
+    """The sum of two gradients of one tensor that several operators read.
+
+    At the larger exponent; one bit is given up only where the magnitudes say that the sum may need it.
+    """
+    exponent = max(a.exponent, b.exponent)
+    if sum((g.magnitude >> min(exponent - g.exponent, 31)) + 1 for g in (a, b)) > MANTISSA_MAX:
+        exponent += 1
     x, y = (shift_round(g.mantissa.astype(np.int64), min(exponent - g.exponent, 31)) for g in (a, b))
-    mantissa = np.minimum(x + y, MANTISSA_MAX)  # 32767 / 2 rounds up, twice
+    mantissa = np.clip(x + y, -MANTISSA_MAX, MANTISSA_MAX)  # 32767 / 2 rounds up, twice
     return Gradient(mantissa.astype(np.int16), exponent)
 
 

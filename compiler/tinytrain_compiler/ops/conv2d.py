@@ -18,7 +18,7 @@ from .backward import (
     prepare,
     scale_channels,
 )
-from .base import Int8, Kernel, Operator, ParameterGradient, register, round_up
+from .base import Int8, Kernel, NoBackwardRuleError, Operator, ParameterGradient, register, round_up
 from .weighted import accumulate, folded_bias, output_multiplier, requantize_scalars, requantize_shape
 from .window import Window
 
@@ -69,8 +69,8 @@ class Conv2d(Operator):
         w = node.constants["weights"]
         h, width, cin = tensors[node.inputs[0]].shape
         per_in, per_out = cin // a.groups, len(w) // a.groups
-        l1 = self._l1(node)
-        g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), input_pre_shift(l1))
+        l1, drop = self._l1(node), self._drop(node)
+        g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), drop)
         oh, ow, _ = g.mantissa.shape
         taps = np.zeros((oh, ow, *w.shape[1:3], cin), np.int64)
         for group in range(a.groups):
@@ -87,10 +87,13 @@ class Conv2d(Operator):
             template="conv2d_input_gradient",
             symbol=f"{self._symbol(node, tensors)}_input_gradient",
             params_type="tt_no_params",
-            shape={key: shape[key] for key in keys} | {"L1": self._l1(node, trained)},
+            shape={key: shape[key] for key in keys}
+            | {"L1": self._l1(node, trained), "DROP": self._drop(node, trained)},
         )
 
     def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
+        if node.attributes.groups != 1:
+            raise NoBackwardRuleError(f"{node.name}: a grouped convolution cannot learn its weights")
         shape = self._shape(node, tensors)
         keys = ("H", "W", "OH", "OW", "O", "KH", "KW", "SH", "SW", "DH", "DW", "PT", "PL")
         return Kernel(
@@ -115,10 +118,19 @@ class Conv2d(Operator):
         margin = TRAINED_MARGIN if trained or "pretrained" in node.constants else 1
         return margin * max(l1_bound(w[o : o + per_out], (0, 1, 2)) for o in range(0, len(w), per_out))
 
+    def _drop(self, node: Node, trained: bool = False) -> int:
+        """Bits of the gradient that no input of int32 accumulators has room for, whatever trained weights become."""
+        w = node.constants["weights"]
+        worst = 128 * (len(w) // node.attributes.groups) * w.shape[1] * w.shape[2]
+        learns = trained or "pretrained" in node.constants
+        return input_pre_shift(worst if learns else self._l1(node))
+
     def weight_gradient(
         self, node: Node, tensors: Mapping[str, Tensor], x: Int8, gradient: Gradient, channels: NDArray[np.intp]
     ) -> ParameterGradient:
         """dW[o, ky, kx, i] = sum over pixels of (x - z_x) g, for the selected input channels i (groups = 1)."""
+        if node.attributes.groups != 1:
+            raise NoBackwardRuleError(f"{node.name}: a grouped convolution cannot learn its weights")
         source = tensors[node.inputs[0]].quantization
         patches = node.attributes.window.patches(x, source.zero_point)[..., channels]
         oh, ow, kh, kw, selected = patches.shape

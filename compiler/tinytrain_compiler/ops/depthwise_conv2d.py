@@ -51,7 +51,7 @@ class DepthwiseConv2d(Operator):
             template="depthwise_input_gradient",
             symbol=f"depthwise_{a.window.label()}_{h}x{w}x{c}_input_gradient",
             params_type="tt_no_params",
-            shape=a.window.constants(h, w) | {"C": c, "CP": round_up(c, GROUP), "L1": l1},
+            shape=a.window.constants(h, w) | {"C": c, "CP": round_up(c, GROUP), "L1": l1, "DROP": input_pre_shift(l1)},
         )
 
     def macs(self, node: Node, tensors: Mapping[str, Tensor]) -> int:

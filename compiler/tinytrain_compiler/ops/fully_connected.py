@@ -45,9 +45,10 @@ class FullyConnected(Operator):
     def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
         """A 1x1 convolution of one pixel."""
         k, o = tensors[node.inputs[0]].bytes, len(node.constants["weights"])
+        l1 = l1_bound(node.constants["weights"], (0,))
         shape = dict.fromkeys(("H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "DH", "DW"), 1) | {
             "PT": 0, "PL": 0, "C": k, "CG": k, "KP": round_up(k, 4), "O": o, "OG": o,
-            "L1": l1_bound(node.constants["weights"], (0,)),
+            "L1": l1, "DROP": input_pre_shift(l1),
         }  # fmt: skip
         return Kernel("conv2d_input_gradient", f"fully_connected_{k}_{o}_input_gradient", "tt_no_params", shape)
 
