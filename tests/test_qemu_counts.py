@@ -151,7 +151,7 @@ def test_unaligned_access_faults_on_the_emulated_m0plus(tmp_path: Path) -> None:
 def test_a_hanging_firmware_is_stopped(tmp_path: Path) -> None:
     begin = time.monotonic()
     with pytest.raises(TinyTrainError, match=r"stopped after 1 s with 0 of 4 records done\. Raise the time limit"):
-        _run(tmp_path, "stm32f746", "for (;;) { __asm__ volatile(\"\"); }", timeout_s=1)
+        _run(tmp_path, "stm32f746", 'for (;;) { __asm__ volatile(""); }', timeout_s=1)
     assert time.monotonic() - begin < 8
 
 

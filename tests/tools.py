@@ -149,6 +149,7 @@ void {name}_kernel(const int8_t *input, int8_t *features)
 }}
 """
 
+
 def write_fake_model(directory: Path, name: str = "fake", sabotage: str = "") -> Path:
     """A model directory with the generated API: features are sums of every eighth byte."""
     (directory / "runtime").mkdir(parents=True, exist_ok=True)
