@@ -81,7 +81,7 @@ typedef struct tt_region {
 
 typedef struct tt_result {
     int32_t label;          /* most similar class; before any enrolment the largest output; -1: no answer */
-    int32_t score;          /* cosine in Q15 (-32768 .. 32768); before any enrolment the output byte itself */
+    int32_t score;          /* cosine in Q15; before any enrolment the output byte itself */
     const int8_t *output;   /* the model's output, valid until the session's next call */
     const int8_t *features; /* the embedding, likewise */
 } tt_result;

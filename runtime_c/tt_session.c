@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "tt_head.h"
+#include "tt_train.h"
 
 tt_status tt_init(tt_session *s, const tt_model *model, const tt_region *regions, int16_t *sums, uint16_t *shots)
 {
@@ -95,4 +96,16 @@ tt_status tt_forget(tt_session *s)
     memset(s->sums, 0, sizeof(int16_t) * s->model->classes * s->model->features);
     memset(s->shots, 0, sizeof(uint16_t) * s->model->classes);
     return TT_OK;
+}
+
+tt_status tt_unlearn(tt_session *s)
+{
+    if (s == NULL || s->model == NULL) {
+        return TT_ERR_ARGUMENT;
+    }
+    const tt_learning *l = s->model->learning;
+    if (l != NULL) {
+        memset(s->regions[l->learnt_region] + l->learnt_offset, 0, l->learnt_bytes);
+    }
+    return tt_forget(s);
 }

@@ -65,18 +65,6 @@ static void step(tt_session *s, tt_rate *rate, int32_t label, int32_t *error)
     l->backward(s->regions, rate, exponent);
 }
 
-tt_status tt_unlearn(tt_session *s)
-{
-    if (s == NULL || s->model == NULL) {
-        return TT_ERR_ARGUMENT;
-    }
-    const tt_learning *l = s->model->learning;
-    if (l != NULL) {
-        memset(s->regions[l->learnt_region] + l->learnt_offset, 0, l->learnt_bytes);
-    }
-    return tt_forget(s);
-}
-
 tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samples *samples,
                    tt_progress_fn *progress, void *user)
 {

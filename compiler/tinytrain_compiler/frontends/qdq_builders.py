@@ -16,7 +16,7 @@ from ..ops.max_pool import MaxPoolAttributes
 from ..ops.reshape import ReshapeAttributes
 from ..ops.softmax import SoftmaxAttributes
 from ..ops.window import Window
-from .qdq import Pending, QdqImporter, UnsupportedNodeError, builder
+from .qdq_importer import Pending, QdqImporter, UnsupportedNodeError, builder
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
