@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import EXIT_UNSUPPORTED, TinyTrainError
 from ..graph import Node, Tensor
 from ..graph.gradient import Gradient
 
@@ -114,8 +115,13 @@ class Operator(ABC):
     needs_inputs = False  # whether input_gradients reads the values of the inputs
 
 
-class NoBackwardRuleError(Exception):
+class NoBackwardRuleError(TinyTrainError):
     """An operator that gradients cannot pass lies on the path; the message names it."""
+
+    exit_code = EXIT_UNSUPPORTED
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; let only layers behind it learn, or choose another policy")
 
 
 _REGISTRY: dict[str, Operator] = {}
