@@ -85,3 +85,8 @@ def prepare(gradient: Gradient, shift: int) -> NDArray[np.int64]:
 def headroom(bound: int) -> int:
     """Bits by which a value of this bound exceeds a mantissa."""
     return max(0, bound.bit_length() - MANTISSA_BITS)
+
+
+def same_values(node: Node, tensors: Mapping[str, Tensor], gradient: Gradient) -> tuple[Gradient, ...]:
+    """For operators that pass real values on as they are: the gradient, in the input's shape."""
+    return (Gradient(gradient.mantissa.reshape(tensors[node.inputs[0]].shape), gradient.exponent),)

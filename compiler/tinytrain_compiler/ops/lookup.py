@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..graph import Node, Tensor, quantize_multiplier, requantize
 from ..graph.gradient import Gradient
+from .backward import same_values
 from .base import Int8, Kernel, Operator, register
 
 
@@ -38,7 +39,7 @@ class Lookup(Operator):
     def input_gradients(
         self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
     ) -> tuple[Gradient, ...]:
-        return (Gradient(gradient.mantissa.reshape(tensors[node.inputs[0]].shape), gradient.exponent),)
+        return same_values(node, tensors, gradient)
 
     def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..graph import Node, Tensor
 from ..graph.gradient import Gradient
+from .backward import same_values
 from .base import Int8, Kernel, Operator, register
 
 
@@ -24,7 +25,7 @@ class Reshape(Operator):
     def input_gradients(
         self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
     ) -> tuple[Gradient, ...]:
-        return (Gradient(gradient.mantissa.reshape(tensors[node.inputs[0]].shape), gradient.exponent),)
+        return same_values(node, tensors, gradient)
 
     def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
         return None
