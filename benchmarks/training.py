@@ -36,7 +36,7 @@ def main() -> None:
     noise = np.random.default_rng(0).integers(-20, 21, (args.epochs, *clean.shape))
     noisy = np.clip(clean + noise, -128, 127).astype(np.int8)
     labels = [i % CLASSES for i in range(args.samples)]
-    options = TrainOptions(args.epochs, 0.06)
+    options = TrainOptions(args.epochs)
 
     def sample(index: int, epoch: int) -> NDArray[np.int8]:
         return clean[index].astype(np.int8) if epoch < 0 else noisy[epoch, index]

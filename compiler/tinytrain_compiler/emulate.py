@@ -36,8 +36,7 @@ def emulate(
     board = core_of or model.board
     machine = emulation_board(board)
     inputs = model.inputs(count)
-    own = {bank.name for bank in board.banks}
-    banks = [bank if bank in own else board.banks[0].name for bank in model.region_banks]
+    banks = emulation_banks(board, model.region_banks)
     with tempfile.TemporaryDirectory(prefix="tinytrain-emulate-") as folder:
         # What is flashed is linked for the board's own memory map: the sizes are its sizes.
         image = build_firmware(model.directory, model.name, board, banks, "selftest", Path(folder) / "board")

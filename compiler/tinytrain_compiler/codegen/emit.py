@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import __version__
 from ..graph import Graph, Node
-from ..memory import MemoryPlan
+from ..memory import MemoryPlan, renamed
 from ..ops import Int8, operator_of
 from ..quantize.input_bytes import PixelMap
 from ..reference import run
@@ -106,6 +106,7 @@ def _layers(
     arrays: list[dict[str, Any]] = []
     params: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
+    roots = renamed(graph)
     for use in kernels.uses:
         node, kernel = use.node, use.kernel
         arrays_of = {member: names.of(f"{member}_of", node) for member in kernel.arrays}
@@ -124,18 +125,9 @@ def _layers(
             lines = [*training.before(node), *lines, *training.after(node)]
             if training.learns(node):
                 lines = ["{", *(f"    {line}" for line in lines), "}"]
-        ends = node.output in same_bytes(graph, graph.features)
+        ends = roots[node.output] == roots[graph.features]
         calls.append({"lines": lines, "ends_embedding": ends, "comment": c_comment(_describe(graph, node))})
     return {"arrays": arrays, "params": params, "calls": calls}
-
-
-def same_bytes(graph: Graph, tensor: str) -> set[str]:
-    """The tensor and what it is a new name for."""
-    names = {tensor}
-    for node in reversed(graph.nodes):
-        if node.output in names and operator_of(node).kernel(node, graph.tensors) is None:
-            names.update(node.inputs)
-    return names
 
 
 def _functions(kernels: KernelTable) -> list[dict[str, Any]]:

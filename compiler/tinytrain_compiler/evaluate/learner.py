@@ -11,8 +11,7 @@ from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
 from ..targets.host import HostModel
-
-CLEAN = -1  # the epoch in which a sample comes as it was enrolled
+from ..training.trainer import CLEAN as CLEAN
 
 Sample = Callable[[int, int], Int8]  # (position in the support set, epoch or CLEAN) -> int8 input
 Progress = Callable[[int, int], None]  # (done, total)

@@ -12,10 +12,8 @@ from ..compiled import CompiledModel
 from ..ops import Int8
 from ..targets.host import HostModel
 from ..training.policies import scheme_for
+from ..training.trainer import DEFAULT_RATE
 from .learner import LearnerOptions, Progress, Sample, TrainStats
-
-# Tuned on omniglot alone (episodes 1 to 4, sparse-update on MCUNet: 0.03 71.0, 0.06 72.0, 0.12 71.4, 0.2 62.9).
-DEFAULT_RATES = {"last-layer": 0.06, "bias": 0.06, "sparse-update": 0.06}
 
 
 class TrainedLearner:
@@ -23,7 +21,7 @@ class TrainedLearner:
 
     def __init__(self, model: CompiledModel, options: LearnerOptions, policy: str) -> None:
         rate = options.learning_rate
-        self._rate = DEFAULT_RATES[policy] if rate is None else rate
+        self._rate = DEFAULT_RATE if rate is None else rate
         self._classes = int(model.report["model"]["classes"])
         scheme = scheme_for(model.graph, policy, options.scheme if policy == "sparse-update" else None)
         lowered = lower(model.graph, model.board, model.name, self._classes, scheme)

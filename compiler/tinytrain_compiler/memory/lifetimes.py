@@ -74,7 +74,7 @@ def align(size: int) -> int:
 
 def buffers_of(graph: Graph) -> list[Buffer]:
     """All buffers of one inference, activations first, then each node's scratch memory."""
-    root = _renamed(graph)  # tensors that share bytes live and die together: all below goes by their root
+    root = renamed(graph)  # tensors that share bytes live and die together: all below goes by their root
     last_use = {root[name]: step for step, node in enumerate(graph.nodes) for name in node.inputs}
     end = len(graph.nodes) - 1
     for kept in (graph.output, graph.features):  # read after the last step, so no step may overwrite them
@@ -108,11 +108,11 @@ def buffers_of(graph: Graph) -> list[Buffer]:
     return buffers
 
 
-def _renamed(graph: Graph) -> dict[str, str]:
+def renamed(graph: Graph) -> dict[str, str]:
     """For each tensor the one whose bytes it shows: itself, unless a node without code made it."""
     root = {name: name for name in graph.tensors}
     for node in graph.nodes:
-        if operator_of(node).kernel(node, graph.tensors) is None:
+        if operator_of(node).renames:
             root[node.output] = root[node.inputs[0]]
     return root
 

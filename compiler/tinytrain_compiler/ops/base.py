@@ -65,6 +65,7 @@ class Operator(ABC):
     """One operator of the quantised graph. Records are stateless; a node carries what varies."""
 
     name: str
+    renames = False  # whether the output is the input under another shape: no code, no memory
 
     @abstractmethod
     def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:

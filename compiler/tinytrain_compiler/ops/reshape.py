@@ -18,6 +18,7 @@ class ReshapeAttributes:
 
 class Reshape(Operator):
     name = "reshape"
+    renames = True
 
     def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
         return inputs[0].reshape(tensors[node.output].shape)

@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codegen.project import model_sources
+from ..codegen.project import WARNING_FLAGS, model_sources
 from ..codegen.render import render
 from ..errors import TinyTrainError, ToolMissingError
+from ..memory.lifetimes import ALIGNMENT
 from ..ops import Int8
 
-WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Werror")
 OPTIMISE = ("-O3", "-march=native", "-ffp-contract=off")
 GUARD = 64  # bytes on both sides of each region
 GUARD_BYTE = 0xA5
-ALIGNMENT = 16
 
 
 class _Result(ctypes.Structure):
@@ -214,8 +213,8 @@ def build_library(
     own = [directory / source for source in model_sources(name, trains)]
     sources = [str(path) for path in (*own, *sorted((directory / "runtime").glob("*.c")), shim)]
     command = [
-        compiler, "-std=c11", *WARNINGS, *flags, "-fPIC", "-shared", f"-I{directory}", f"-I{directory / 'runtime'}",
-        *sources, "-o", str(library),
+        compiler, "-std=c11", *WARNING_FLAGS, "-Werror", *flags, "-fPIC", "-shared",
+        f"-I{directory}", f"-I{directory / 'runtime'}", *sources, "-o", str(library),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

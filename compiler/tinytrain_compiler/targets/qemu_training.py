@@ -11,11 +11,9 @@ from pathlib import Path
 from ..boards import Board
 from ..errors import TinyTrainError
 from ..ops import Int8
-from ..training.trainer import TrainOptions, visiting_order
+from ..training.trainer import CLEAN, TrainOptions, visiting_order
 from .firmware import Firmware
 from .qemu import execute
-
-CLEAN = -1
 
 
 @dataclass(frozen=True)

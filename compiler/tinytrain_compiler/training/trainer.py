@@ -29,6 +29,8 @@ from .backward import LayerGradient, backward
 from .loss import loss_gradient
 from .scheme import Scheme
 
+CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
+DEFAULT_RATE = 0.06  # chosen on omniglot alone, docs/training.md
 DELTA_BITS = 8  # fraction bits of a weight's delta: Q8.8
 DELTA_MAX = 2**15 - 1
 BIAS_MAX = 2**31 - 1
@@ -64,7 +66,7 @@ class TrainedTensor:
 @dataclass(frozen=True)
 class TrainOptions:
     epochs: int = 40
-    rate: float = 0.1
+    rate: float = DEFAULT_RATE
     seed: int = 1
 
 
@@ -158,7 +160,7 @@ class ReferenceTrainer:
         return error
 
     def train(self, sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions) -> list[float]:
-        """sample(index, epoch) -> input; epoch -1 is the clean picture. Returns the mean error per epoch.
+        """sample(index, epoch) -> input; epoch CLEAN asks for the clean picture. Returns the mean error per epoch.
 
         Prototypes are recomputed from the clean pictures before each epoch and after the last.
         """
@@ -178,7 +180,7 @@ class ReferenceTrainer:
     def recompute_prototypes(self, sample: Callable[[int, int], Int8], labels: Sequence[int]) -> None:
         self.head = self._new_head()
         for i, label in enumerate(labels):
-            self.enroll(sample(i, -1), label)
+            self.enroll(sample(i, CLEAN), label)
 
 
 def visiting_order(count: int, epoch: int, seed: int) -> list[int]:
