@@ -21,6 +21,7 @@ from ..errors import TinyTrainError, ToolMissingError
 from ..memory.lifetimes import ALIGNMENT
 from ..ops import Int8
 
+WARNINGS = (*WARNING_FLAGS, "-Werror")
 OPTIMISE = ("-O3", "-march=native", "-ffp-contract=off")
 GUARD = 64  # bytes on both sides of each region
 GUARD_BYTE = 0xA5
@@ -213,7 +214,7 @@ def build_library(
     own = [directory / source for source in model_sources(name, trains)]
     sources = [str(path) for path in (*own, *sorted((directory / "runtime").glob("*.c")), shim)]
     command = [
-        compiler, "-std=c11", *WARNING_FLAGS, "-Werror", *flags, "-fPIC", "-shared",
+        compiler, "-std=c11", *WARNINGS, *flags, "-fPIC", "-shared",
         f"-I{directory}", f"-I{directory / 'runtime'}", *sources, "-o", str(library),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
