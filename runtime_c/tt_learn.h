@@ -15,11 +15,9 @@ typedef struct tt_learn_params {
     const tt_conv_params *pretrained;
     int32_t outputs, row_bytes;      /* rows of the weights, and their length in bytes */
     int32_t inputs, taps;            /* input channels and taps of a row (0 taps: the bias alone learns) */
-    int32_t chosen;                  /* input channels whose weights learn */
-    const uint16_t *channels;        /* which: `chosen` numbers */
     tt_factors weight_inverse;       /* 1 / s_w, per output */
     tt_factors bias_inverse;         /* 1 / (s_w s_x), per output */
-    float weight_norm, bias_norm;    /* of the pretrained tensors, in units of a delta at scale 1 */
+    float bias_norm;                 /* of the pretrained biases, in units of a delta at scale 1 */
 } tt_learn_params;
 
 /* Running mean of a gradient's squared norm. */
@@ -28,8 +26,11 @@ typedef struct tt_running {
     int32_t seen;
 } tt_running;
 
-/* What a layer has learnt, in RAM. */
+/* What a layer learns, and has learnt. */
 typedef struct tt_learn_state {
+    const uint16_t *channels; /* input channels whose weights learn: `chosen` numbers */
+    int32_t chosen;
+    float weight_norm; /* of these channels' pretrained weights, in units of a delta at scale 1 */
     int16_t *deltas; /* outputs x taps x chosen */
     int32_t *bias;   /* outputs */
     tt_running *weight_running, *bias_running;

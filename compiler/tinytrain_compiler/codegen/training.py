@@ -110,8 +110,7 @@ class TrainingText:
         if layer is not None and layer.chosen:
             h, w, c = self._graph.tensors[node.inputs[0]].shape
             target, source = self._at(self._plan.saved[node.name]), self._names.address(node.inputs[0])
-            channels = self._names.of("channels_of", node)
-            call = f"tt_save_channels({target}, {source}, {h * w}, {c}, {channels}, {layer.chosen});"
+            call = f"tt_save_channels({target}, {source}, {h * w}, {c}, state.channels, state.chosen);"
             lines += ["if (saving) {", f"    {call}", "}"]
         return lines
 
@@ -264,9 +263,9 @@ class TrainingText:
             self._exponents[buffer] = f"exponent_{len(self._exponents)}"
         return self._exponents[buffer]
 
-    def _functions(self) -> list[dict[str, str]]:
+    def _functions(self) -> list[dict[str, Any]]:
         return [
-            {"prototype": prototype, "layers": c_comment(", ".join(layers)), "body": kernel_bodies(kernel)[-1][1]}
+            {"prototype": prototype, "layers": c_comment(", ".join(layers)), "bodies": kernel_bodies(kernel)}
             for kernel, prototype, layers in self._kernels.kernels.values()
         ]
 
