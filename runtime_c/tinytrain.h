@@ -59,8 +59,7 @@ typedef struct tt_model {
     uint32_t features_region, features_offset, features;
     int32_t features_zero; /* zero point of the embedding */
     uint32_t classes;      /* room for prototypes */
-    /* Input to output, all inside the regions; with `saving`, input to embedding, keeping what backward needs. */
-    void (*run)(uint8_t *const regions[], int32_t saving);
+    void (*run)(uint8_t *const regions[]); /* input to output, all inside the regions */
     const tt_learning *learning; /* NULL: compiled without training */
 } tt_model;
 
@@ -88,10 +87,39 @@ typedef struct tt_result {
 
 /* --- Training -------------------------------------------------------------------------------- */
 
+/* How the channels that learn are chosen, where the model leaves it to the device (--policy tinytrain). */
+typedef enum tt_selector {
+    TT_SELECT_FISHER = 0, /* largest Fisher information; layers in the compiler's order */
+    TT_SELECT_RANDOM,
+    TT_SELECT_L2,         /* largest pretrained weights */
+    TT_SELECT_LAYER_SCORE /* as the first, layers by their Fisher information per parameter and MAC */
+} tt_selector;
+
+/* Samples that tt_train() measures Fisher information on where nothing was selected before. */
+#define TT_FISHER_SAMPLES 16
+
+typedef struct tt_select_options {
+    tt_selector selector;
+    uint32_t samples;    /* Fisher information is measured on, at most */
+    uint32_t seed;       /* of the random selector */
+    uint32_t pool_bytes; /* lists and deltas may take; 0: all that was planned */
+    uint32_t macs;       /* of weight gradients in one step; 0: no limit */
+} tt_select_options;
+
+/* Where features of samples may be kept, so that layers that never change run once per sample. The caller's:
+ * RAM, external RAM or a file. slot: 0 .. samples * (copies + 1) - 1. Any status but TT_OK ends the training. */
+typedef struct tt_cache {
+    tt_status (*store)(void *user, uint32_t slot, const int8_t *features, uint32_t bytes);
+    tt_status (*load)(void *user, uint32_t slot, int8_t *features, uint32_t bytes);
+    void *user;
+    uint32_t copies; /* augmented ones of each sample, used in turn; at least 1 */
+} tt_cache;
+
 typedef struct tt_train_options {
     uint32_t epochs;
     float rate;    /* learning rate, > 0: how far, relative to its length, a layer may move in the first epoch; falls to 0 */
     uint32_t seed; /* of the order in which samples are visited */
+    const tt_cache *cache; /* NULL: every sample runs through the whole network in every epoch */
 } tt_train_options;
 
 /* The epoch of a sample that is wanted as it is, without augmentation. */
@@ -99,7 +127,8 @@ typedef struct tt_train_options {
 
 /*
  * The support set stays the caller's. get() writes sample `index` into input (input_bytes long) and its class
- * into label. epoch: which pass over the set this is, for the caller's augmentation, or TT_CLEAN.
+ * into label; where input is NULL only the label is wanted. epoch: which pass over the set this is, for the caller's
+ * augmentation, or TT_CLEAN.
  * Any status but TT_OK ends the training with that status.
  */
 typedef struct tt_samples {
@@ -136,6 +165,12 @@ tt_status tt_forget(tt_session *s);
 
 /* Drop everything learnt: factory weights, no prototypes. */
 tt_status tt_unlearn(tt_session *s);
+
+/*
+ * Choose what learns this task, for models compiled with --policy tinytrain. Everything learnt before is dropped;
+ * prototypes are those of the samples. tt_train() does it with default options where it was not done.
+ */
+tt_status tt_select(tt_session *s, const tt_select_options *options, const tt_samples *samples);
 
 /*
  * Learn the support set: recomputes all prototypes and updates the layers that the model's policy chose.

@@ -10,7 +10,7 @@ void tt_effective(const tt_learn_params *p, const tt_learn_state *s, int8_t *wei
     for (int32_t o = 0; o < p->outputs; o++) {
         bias[o] = p->pretrained->bias[o] + s->bias[o];
     }
-    if (weights == NULL) {
+    if (weights == NULL || s->chosen == 0) {
         return;
     }
     effective->weights = weights;
@@ -38,8 +38,7 @@ static uint32_t bits_of(float value)
     return bits;
 }
 
-/* value * 2^exponent for value >= 0: 0 below the smallest normal float, 2^127 above the largest power of two. */
-static float scaled(float value, int32_t exponent)
+float tt_scaled(float value, int32_t exponent)
 {
     const uint32_t bits = bits_of(value);
     const int32_t field = (int32_t)(bits >> 23) + exponent;
@@ -59,7 +58,7 @@ static float root_of(float mean)
     const int32_t e = (int32_t)(bits >> 23) - 150; /* mean = significand * 2^e */
     const uint64_t significand = (bits & 0x7FFFFFu) | 0x800000u;
     const int32_t odd = e & 1;
-    return scaled((float)tt_square_root(significand << (24 - odd)), (e - 24 + odd) / 2);
+    return tt_scaled((float)tt_square_root(significand << (24 - odd)), (e - 24 + odd) / 2);
 }
 
 tt_step tt_step_size(const tt_rate *rate, const tt_running *running, float norm)
@@ -78,7 +77,7 @@ tt_step tt_step_size(const tt_rate *rate, const tt_running *running, float norm)
 
 void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent)
 {
-    const float square = scaled((float)sum, exponent);
+    const float square = tt_scaled((float)sum, exponent);
     running->seen += running->seen < INT32_MAX;
     running->mean += (square - running->mean) / (float)running->seen;
 }

@@ -15,6 +15,7 @@ typedef struct tt_learn_params {
     const tt_conv_params *pretrained;
     int32_t outputs, row_bytes;      /* rows of the weights, and their length in bytes */
     int32_t inputs, taps;            /* input channels and taps of a row (0 taps: the bias alone learns) */
+    tt_factors weight_scales;        /* s_w, per output; of candidates for selection */
     tt_factors weight_inverse;       /* 1 / s_w, per output */
     tt_factors bias_inverse;         /* 1 / (s_w s_x), per output */
     float bias_norm;                 /* of the pretrained biases, in units of a delta at scale 1 */
@@ -31,6 +32,7 @@ typedef struct tt_learn_state {
     const uint16_t *channels; /* input channels whose weights learn: `chosen` numbers */
     int32_t chosen;
     float weight_norm; /* of these channels' pretrained weights, in units of a delta at scale 1 */
+    uint32_t saved;    /* of a candidate: where its inputs lie among the saved ones */
     int16_t *deltas; /* outputs x taps x chosen */
     int32_t *bias;   /* outputs */
     tt_running *weight_running, *bias_running;
@@ -55,6 +57,9 @@ typedef struct tt_step {
 } tt_step;
 
 tt_step tt_step_size(const tt_rate *rate, const tt_running *running, float norm);
+
+/* value * 2^exponent for value >= 0: 0 below the smallest normal float, 2^127 above the largest power of two. */
+float tt_scaled(float value, int32_t exponent);
 
 /* What to subtract from a delta for a gradient `value` of output channel o; see tt_move(). */
 typedef struct tt_mover {

@@ -48,7 +48,7 @@ static tt_status run(const tt_session *s, const int8_t *input, const int8_t **ou
     if (input != inside) {
         memmove(inside, input, model->input_bytes); /* the caller's may overlap the arena */
     }
-    model->run(s->regions, 0);
+    model->run(s->regions);
     *output = (const int8_t *)(s->regions[model->output_region] + model->output_offset);
     *features = (const int8_t *)(s->regions[model->features_region] + model->features_offset);
     return TT_OK;

@@ -28,71 +28,159 @@ static order visiting_order(uint32_t count, uint32_t epoch, uint32_t seed)
     return o;
 }
 
-/* Ask the caller for a sample, straight into the arena. */
-static tt_status fetch(const tt_session *s, const tt_samples *samples, uint32_t index, int32_t epoch, int32_t *label)
+/* --- Samples --------------------------------------------------------------------------------- */
+
+/* Where samples come from in one training. */
+typedef struct source {
+    const tt_samples *samples;
+    const tt_cache *cache; /* or NULL */
+    int32_t clean_stored;  /* whether the cache holds the clean features */
+} source;
+
+/* Ask the caller for a sample, straight into the arena; without an input for its label alone. */
+static tt_status fetch(const tt_session *s, const tt_samples *samples, uint32_t index, int32_t epoch, int8_t *input,
+                       int32_t *label)
 {
     *label = -1;
-    const tt_status status = samples->get(samples->user, index, epoch, tt_input(s), label);
+    const tt_status status = samples->get(samples->user, index, epoch, input, label);
     if (status != TT_OK) {
         return status;
     }
     return *label < 0 || (uint32_t)*label >= s->model->classes ? TT_ERR_LABEL : TT_OK;
 }
 
-static tt_status recompute_prototypes(tt_session *s, const tt_samples *samples)
+/* The sample's features at the cut, computed or out of the cache, and its label. */
+static tt_status features_of(tt_session *s, const source *from, uint32_t index, int32_t epoch, int32_t *label)
+{
+    const tt_learning *const l = s->model->learning;
+    const tt_cache *const cache = from->cache;
+    int8_t *const features = (int8_t *)(s->regions[l->cut_region] + l->cut_offset);
+    const uint32_t copy = cache == NULL || epoch == TT_CLEAN ? 0 : 1 + (uint32_t)epoch % cache->copies;
+    const uint32_t slot = cache == NULL ? 0 : index * (cache->copies + 1) + copy;
+    const int32_t stored = cache != NULL && (copy == 0 ? from->clean_stored : (uint32_t)epoch >= cache->copies);
+    const tt_status status = fetch(s, from->samples, index, epoch, stored ? NULL : tt_input(s), label);
+    if (status != TT_OK) {
+        return status;
+    }
+    if (stored) {
+        return cache->load(cache->user, slot, features, l->cut_bytes);
+    }
+    l->prefix(s->regions);
+    return cache == NULL ? TT_OK : cache->store(cache->user, slot, features, l->cut_bytes);
+}
+
+static int8_t *embedding(const tt_session *s)
+{
+    return (int8_t *)(s->regions[s->model->features_region] + s->model->features_offset);
+}
+
+static tt_status enroll_all(tt_session *s, source *from)
 {
     tt_status status = tt_forget(s);
-    for (uint32_t i = 0; status == TT_OK && i < samples->count; i++) {
+    for (uint32_t i = 0; status == TT_OK && i < from->samples->count; i++) {
         int32_t label;
-        status = fetch(s, samples, i, TT_CLEAN, &label);
+        status = features_of(s, from, i, TT_CLEAN, &label);
         if (status == TT_OK) {
-            status = tt_enroll(s, tt_input(s), label);
+            s->model->learning->suffix(s->regions, TT_KEEP_NOTHING);
+            status = tt_head_enroll(s->model, s->sums, s->shots, embedding(s), label);
         }
+    }
+    from->clean_stored = status == TT_OK;
+    return status;
+}
+
+tt_status tt_recompute_prototypes(tt_session *s, const tt_samples *samples)
+{
+    source from = { samples, NULL, 0 };
+    return enroll_all(s, &from);
+}
+
+/* --- Steps ----------------------------------------------------------------------------------- */
+
+/* Loss of the embedding that suffix() left; its gradient's exponent. error: 1 - p[label] with 15 fraction bits. */
+static int32_t loss(const tt_session *s, int32_t label, int32_t *error)
+{
+    const tt_model *const m = s->model;
+    const tt_learning *const l = m->learning;
+    int32_t exponent;
+    *error = tt_loss(m, s->sums, s->shots, embedding(s), label,
+                     (int16_t *)(void *)(s->regions[l->gradient_region] + l->gradient_offset), &exponent,
+                     (int64_t *)(void *)(s->regions[l->loss_region] + l->loss_offset));
+    return exponent;
+}
+
+/* One sample: forward, loss, backward, update. */
+static tt_status step(tt_session *s, const source *from, uint32_t index, int32_t epoch, tt_rate *rate, int32_t *error)
+{
+    const tt_learning *const l = s->model->learning;
+    int32_t label;
+    const tt_status status = features_of(s, from, index, epoch, &label);
+    if (status == TT_OK) {
+        l->suffix(s->regions, TT_KEEP);
+        l->backward(s->regions, rate, NULL, loss(s, label, error));
     }
     return status;
 }
 
-/* One sample: forward, loss, backward, update. error: 1 - p[label] with 15 fraction bits. */
-static void step(tt_session *s, tt_rate *rate, int32_t label, int32_t *error)
+tt_status tt_measure(tt_session *s, const tt_samples *samples, uint32_t index, const tt_fisher *fisher)
 {
-    const tt_model *m = s->model;
-    const tt_learning *l = m->learning;
-    m->run(s->regions, 1);
-    int32_t exponent;
-    *error = tt_loss(m, s->sums, s->shots, (const int8_t *)(s->regions[m->features_region] + m->features_offset), label,
-                     (int16_t *)(void *)(s->regions[l->gradient_region] + l->gradient_offset), &exponent,
-                     (int64_t *)(void *)(s->regions[l->loss_region] + l->loss_offset));
-    l->backward(s->regions, rate, exponent);
+    const tt_learning *const l = s->model->learning;
+    const source from = { samples, NULL, 0 };
+    int32_t label;
+    const tt_status status = features_of(s, &from, index, 0, &label);
+    if (status == TT_OK) {
+        int32_t error;
+        l->suffix(s->regions, TT_KEEP_FISHER + fisher->group);
+        l->backward(s->regions, NULL, fisher, loss(s, label, &error));
+    }
+    return status;
+}
+
+/* --- Training -------------------------------------------------------------------------------- */
+
+static int32_t is_selected(const tt_session *s)
+{
+    const tt_learning *const l = s->model->learning;
+    const uint8_t *const learnt = s->regions[l->learnt_region] + l->learnt_offset;
+    for (uint32_t i = 0; l->selection != NULL && i < l->selection->count; i++) {
+        if (((const tt_selected *)(const void *)(learnt + l->selection->candidates[i].selected))->chosen != 0) {
+            return 1;
+        }
+    }
+    return l->selection == NULL;
 }
 
 tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samples *samples,
                    tt_progress_fn *progress, void *user)
 {
     if (s == NULL || s->model == NULL || options == NULL || samples == NULL || samples->get == NULL ||
-        samples->count == 0 || !(options->rate > 0.0f)) {
+        samples->count == 0 || !(options->rate > 0.0f) || (options->cache != NULL && options->cache->copies == 0)) {
         return TT_ERR_ARGUMENT;
     }
     if (s->model->learning == NULL) {
         return TT_ERR_POLICY;
     }
+    tt_status status = TT_OK;
+    if (!is_selected(s)) {
+        const tt_select_options by_default = { .selector = TT_SELECT_FISHER, .samples = TT_FISHER_SAMPLES };
+        status = tt_select(s, &by_default, samples);
+    }
+    source from = { samples, options->cache, 0 };
     tt_rate rate = { options->rate, (int32_t)samples->count, 0 };
     tt_progress at = { 0, options->epochs, 0, samples->count, 0, 0 };
-    tt_status status = TT_OK;
     int32_t stop = 0;
     for (; status == TT_OK && at.epoch < options->epochs && !stop; at.epoch++) {
-        status = recompute_prototypes(s, samples);
+        status = enroll_all(s, &from);
         rate.rate = options->rate * (float)(options->epochs - at.epoch) / (float)options->epochs; /* linear decay */
         const order o = visiting_order(samples->count, at.epoch, options->seed);
         uint64_t total = 0;
         for (at.sample = 0; status == TT_OK && at.sample < samples->count && !stop; at.sample++) {
             const uint32_t index = (uint32_t)((o.start + (uint64_t)at.sample * o.stride) % samples->count);
-            int32_t label;
-            status = fetch(s, samples, index, (int32_t)at.epoch, &label);
+            int32_t error = 0;
+            status = step(s, &from, index, (int32_t)at.epoch, &rate, &error);
             if (status != TT_OK) {
                 break;
             }
-            int32_t error;
-            step(s, &rate, label, &error);
             total += (uint32_t)error;
             at.saturated = rate.saturated;
             at.error = (uint32_t)(total / (at.sample + 1));
@@ -100,7 +188,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
         }
     }
     if (status == TT_OK) { /* features have moved: prototypes follow, also after a stop */
-        status = recompute_prototypes(s, samples);
+        status = enroll_all(s, &from);
     }
     return status != TT_OK ? status : stop ? TT_ERR_CANCELLED : TT_OK;
 }

@@ -2,15 +2,32 @@
 #ifndef TT_TRAIN_H
 #define TT_TRAIN_H
 
-#include "tt_learn.h"
+#include "tt_select.h"
 
 /* A compiled backward pass. Offsets are into the session's regions. */
 struct tt_learning {
-    /* Backward and update for one sample, after run(regions, 1) and the loss. */
-    void (*backward)(uint8_t *const regions[], tt_rate *rate, int32_t exponent);
+    void (*prefix)(uint8_t *const regions[]);               /* input to features: layers that never change */
+    void (*suffix)(uint8_t *const regions[], int32_t keep); /* features to embedding, or to the output: TT_KEEP_... */
+    uint32_t cut_region, cut_offset, cut_bytes;             /* where the features of layers that never change lie */
+    /* After suffix(regions, TT_KEEP) and the loss: backward and update for one sample; or, where fisher is not NULL
+     * and after TT_KEEP_FISHER + group, backward alone, adding to its scores. */
+    void (*backward)(uint8_t *const regions[], tt_rate *rate, const tt_fisher *fisher, int32_t exponent);
     uint32_t learnt_region, learnt_offset, learnt_bytes;       /* deltas and running means */
     uint32_t gradient_region, gradient_offset;                 /* the embedding's gradient: int16 */
     uint32_t loss_region, loss_offset;                         /* 2 * classes int64, while the loss is computed */
+    const tt_selection *selection;                             /* NULL: what learns is fixed */
 };
+
+/* How far suffix() goes, and what it keeps. */
+#define TT_KEEP_OUTPUT (-1) /* to the output, nothing */
+#define TT_KEEP_NOTHING 0   /* to the embedding, nothing */
+#define TT_KEEP 1           /* to the embedding, all that backward() needs */
+#define TT_KEEP_FISHER 2    /* likewise, but the candidates' whole inputs; + group */
+
+/* Prototypes of the samples, clean, by the network as it is now. */
+tt_status tt_recompute_prototypes(tt_session *s, const tt_samples *samples);
+
+/* A Fisher pass over one sample, as it looks in the first epoch. */
+tt_status tt_measure(tt_session *s, const tt_samples *samples, uint32_t index, const tt_fisher *fisher);
 
 #endif

@@ -69,11 +69,18 @@ def tinytrain() -> None:
     "--policy",
     default="none",
     show_default=True,
-    help="What learns on the device: none, last-layer, bias, sparse-update.",
+    help="What learns on the device: none, last-layer, bias, sparse-update, tinytrain.",
 )
 @click.option(
-    "--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="Layers and channels for sparse-update."
+    "--scheme",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="Layers and channels for sparse-update; candidates and their limits for tinytrain.",
 )
+@click.option(
+    "--pool", type=click.IntRange(1), default=64, show_default=True, metavar="KIB",
+    help="SRAM for what tinytrain learns, lists and deltas of chosen channels and all biases.",
+)  # fmt: skip
 @click.option("--dump-after", metavar="PASS", help="Print the graph to stderr after a pass (or 'import', or 'all').")
 @_json
 def compile_command(
@@ -87,6 +94,7 @@ def compile_command(
     output: Path | None,
     policy: str,
     scheme: Path | None,
+    pool: int,
     dump_after: str | None,
     as_json: bool,
 ) -> None:
@@ -108,7 +116,7 @@ def compile_command(
     with _stages() as progress:
         artifacts = compile_model(
             model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
-            name=name, classes=classes, policy=policy, scheme=scheme, progress=progress, observe=dump,
+            name=name, classes=classes, policy=policy, scheme=scheme, pool=1024 * pool, progress=progress, observe=dump,
         )  # fmt: skip
     if as_json:
         _print_json(artifacts.report)

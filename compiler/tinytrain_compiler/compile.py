@@ -37,6 +37,7 @@ from .report import build_report, check_fit
 from .report.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
 from .training.plan import TrainingPlan, plan_training
 from .training.policies import scheme_for
+from .training.pool import DEFAULT_POOL
 from .training.scheme import Scheme
 
 TOOL = "tinytrain-compiler"
@@ -74,6 +75,7 @@ def compile_model(
     classes: int = DEFAULT_CLASSES,
     policy: str = "none",
     scheme: str | Path | None = None,
+    pool: int = DEFAULT_POOL,
     progress: Progress = lambda stage: None,
     observe: Callable[[str, Graph], None] = lambda name, graph: None,
 ) -> Artifacts:
@@ -82,8 +84,8 @@ def compile_model(
     model: float or QDQ ONNX. calibration: an .npz/.npy or a folder of pictures, None for generated
     noise. mean, std: how raw pixels become inputs, one number or one per channel. classes: room for
     few-shot prototypes. policy: what learns on the device (training/policies.py); scheme: its file, for
-    `sparse-update`. progress is told each stage as it begins, observe the graph after the import and
-    after each pass.
+    `sparse-update` or `tinytrain`; pool: bytes for what `tinytrain` learns. progress is told each stage as it
+    begins, observe the graph after the import and after each pass.
 
     Errors: UsageError, UnsupportedModelError (exit code 2), DoesNotFitError (3). Nothing is written
     unless everything succeeds.
@@ -125,7 +127,7 @@ def compile_model(
 
     progress("planning memory")
     learning = scheme_for(graph, policy, None if scheme is None else Path(scheme))
-    lowered = lower(graph, target, prefix, classes, learning)
+    lowered = lower(graph, target, prefix, classes, learning, pool)
     check_fit(lowered.sram, lowered.flash, lowered.plan, target, largest_buffers(lowered.plan))
 
     progress("generating C")
@@ -166,11 +168,16 @@ class Lowered:
 
 
 def lower(
-    graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None
+    graph: Graph,
+    board: Board,
+    prefix: str,
+    classes: int = DEFAULT_CLASSES,
+    scheme: Scheme | None = None,
+    pool: int = DEFAULT_POOL,
 ) -> Lowered:
     """Plan memory and choose kernels; says nothing yet about whether it fits. scheme: what learns, if anything."""
     session = session_bytes(classes, graph.tensors[graph.features].bytes)
-    training = plan_training(graph, scheme, classes) if scheme is not None else None
+    training = plan_training(graph, scheme, classes, pool) if scheme is not None else None
     extra = training.extra if training is not None else None
     plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)
     kernels = kernel_table(graph, prefix)

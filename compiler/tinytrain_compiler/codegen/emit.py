@@ -107,6 +107,7 @@ def _layers(
     params: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
     roots = renamed(graph)
+    steps = {node.name: step for step, node in enumerate(graph.nodes)}
     for use in kernels.uses:
         node, kernel = use.node, use.kernel
         arrays_of = {member: names.of(f"{member}_of", node) for member in kernel.arrays}
@@ -126,7 +127,8 @@ def _layers(
             if training.learns(node):
                 lines = ["{", *(f"    {line}" for line in lines), "}"]
         ends = roots[node.output] == roots[graph.features]
-        calls.append({"lines": lines, "ends_embedding": ends, "comment": c_comment(_describe(graph, node))})
+        call = {"lines": lines, "ends_embedding": ends, "comment": c_comment(_describe(graph, node))}
+        calls.append(call | {"frozen": training is not None and training.is_frozen(steps[node.name])})
     return {"arrays": arrays, "params": params, "calls": calls}
 
 

@@ -13,7 +13,9 @@ from ..graph.gradient import Factors, quantize_factors
 from ..memory import MemoryPlan
 from ..ops import Kernel, operator_of
 from ..ops.backward import limits
-from ..training.plan import LEARNT, LOSS_SCRATCH, Action, LearntLayer, TrainingPlan, parameter_bytes
+from ..training.plan import LOSS_SCRATCH, Action, LearntLayer, TrainingPlan, parameter_bytes
+from ..training.pool import LEARNT, FisherInput
+from ..training.selection import layer_cost
 from ..training.trainer import bias_norm, bias_units, weight_norm
 from .kernels import kernel_bodies
 from .names import Names
@@ -48,7 +50,7 @@ def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str) -> BackwardK
 
     for action in plan.actions:
         node, layer = action.node, plan.layer(action.node)
-        trained = layer is not None and layer.chosen > 0
+        trained = layer is not None and layer.learns_weights
         operator = operator_of(node)
         if action.kind == "learn" and trained:
             prototype = (
@@ -97,6 +99,10 @@ class TrainingText:
             },
             "learnt_bytes": self._plan.learnt_bytes,
             "regions": sorted({p.region for p in self._memory.placements}),
+            "cut": self._memory.tensors[self._plan.cut.tensor],
+            "cut_macro": self._names.tensors[self._plan.cut.tensor],
+            "cut_bytes": self._graph.tensors[self._plan.cut.tensor].bytes,
+            "selection": self._selection(),
         }
 
     def before(self, node: Node) -> list[str]:
@@ -107,11 +113,19 @@ class TrainingText:
             weights, _ = parameter_bytes(node, layer)
             buffer = self._plan.forward_parameters[node.name]
             lines += self._effective(layer, buffer, weights)
-        if layer is not None and layer.chosen:
+        if layer is not None and layer.learns_weights:
             h, w, c = self._graph.tensors[node.inputs[0]].shape
             target, source = self._at(self._plan.saved[node.name]), self._names.address(node.inputs[0])
+            if layer.selected_offset is not None:
+                group = self._fisher_input(node).group
+                lines += [
+                    f"if (keep == TT_KEEP_FISHER + {group}) {{",
+                    f"    memcpy({self._fisher_place(node)}, {source}, {h * w * c});",
+                    "}",
+                ]
+                target += " + state.saved"
             call = f"tt_save_channels({target}, {source}, {h * w}, {c}, state.channels, state.chosen);"
-            lines += ["if (saving) {", f"    {call}", "}"]
+            lines += ["if (keep == TT_KEEP) {", f"    {call}", "}"]
         return lines
 
     def after(self, node: Node) -> list[str]:
@@ -122,19 +136,60 @@ class TrainingText:
         count = self._graph.tensors[node.output].bytes
         mask = self._cast("uint32_t", self._plan.masks[node.name])
         return [
-            "if (saving) {",
+            "if (keep > 0) {",
             f"    tt_save_mask({mask}, {self._names.address(node.output)}, {count}, {low}, {high});",
             "}",
         ]
 
+    def is_frozen(self, step: int) -> bool:
+        """Whether the node of this step lies in front of all that learn."""
+        return step < self._plan.cut.step
+
     def learns(self, node: Node) -> bool:
         return self._plan.layer(node) is not None
+
+    # -- selection ---------------------------------------------------------------------------------
+
+    def _selection(self) -> dict[str, Any] | None:
+        plan = self._plan.selection
+        if plan is None:
+            return None
+        rows = [
+            {
+                "node": c_comment(c.node.name),
+                "layer": self._names.of("learn", c.node),
+                "selected": next(x.selected_offset for x in self._plan.layers if x.node.name == c.node.name),
+                "cost": float(layer_cost(self._graph, c)),
+                "plan": c,
+            }
+            for c in plan.candidates
+        ]
+        scores = sum(c.channels for c in plan.candidates)
+        return {"candidates": rows, "plan": plan, "scores": scores, "pool_end": self._plan.learnt_bytes}
+
+    def _fisher_input(self, node: Node) -> FisherInput:
+        assert self._plan.selection is not None
+        return self._plan.selection.inputs[node.name]
+
+    def _fisher_place(self, node: Node) -> str:
+        place = self._fisher_input(node)
+        return f"{self._at(place.buffer)} + {place.offset}"
+
+    def _fisher(self, a: Action) -> list[str]:
+        c = next(c for c in self._plan.selection.candidates if c.node.name == a.node.name)  # type: ignore[union-attr]
+        zero = self._graph.tensors[a.tensor].quantization.zero_point
+        return [
+            f"if (fisher != NULL && fisher->group == {self._fisher_input(a.node).group}) {{",
+            f"    tt_fisher_add(fisher->scores + {c.first}, {self._fisher_place(a.node)}, {self._g(a.source)}, "
+            f"{c.pixels}, {c.channels}, {zero}, {self._exponents[a.source]});",
+            "}",
+        ]
 
     # -- pieces --------------------------------------------------------------------------------
 
     def _effective(self, layer: LearntLayer, buffer: str, weights: int) -> list[str]:
         learn = self._names.of("learn", layer.node)
-        rows = self._at(buffer) if layer.chosen else "NULL"
+        rows = self._at(buffer) if layer.learns_weights else "NULL"
         return [
             "tt_conv_params learnt;",
             self._state(layer),
@@ -162,12 +217,23 @@ class TrainingText:
             "inputs": w.shape[-1],
             "taps": w[0].size // w.shape[-1],
             "channels": channels,
-            "weight_inverse": quantize_factors(1 / scales) if channels else None,
+            "selected_offset": layer.selected_offset,
+            "what": self._what(layer),
+            "scales": self._names.of("scales_of", node),
+            "scales_exponent": quantize_factors(scales).exponent,
+            "weight_inverse": quantize_factors(1 / scales) if layer.learns_weights else None,
             "bias_inverse": quantize_factors(1 / units),
             "weight_norm": float(weight_norm(node, channels)) if channels else 0.0,
             "bias_norm": float(bias_norm(self._graph, node)),
             "offsets": layer,
         }
+
+    def _what(self, layer: LearntLayer) -> str:
+        biases = f"{len(layer.node.constants['bias'])} biases"
+        if layer.selected_offset is not None:
+            limit = self._plan.scheme.layers[layer.node.name].limit
+            return f"up to {limit} input channels, chosen on the device; {biases}"
+        return f"{layer.chosen} input channels, {layer.deltas} weights, {biases}"
 
     def _scaled_nodes(self) -> list[Node]:
         return [a.node for a in self._plan.actions if a.kind == "propagate" and "weights" in a.node.constants]
@@ -205,13 +271,25 @@ class TrainingText:
             f"magnitude = tt_magnitude({self._g(a.source)}, {count});",
             f"tt_learn_bias(&{learn}, &state, rate, {self._g(a.source)}, {count // outputs}, {exponent}, magnitude);",
         ]
-        if layer.chosen:
+        if layer.learns_weights:
             function = self._kernels.symbols[f"{a.node.name}/learn"]
             saved = self._at(self._plan.saved[a.node.name])
-            lines.append(f"{function}(&{learn}, &state, rate, {self._g(a.source)}, {saved}, {exponent}, magnitude);")
+            call = f"{function}(&{learn}, &state, rate, {self._g(a.source)}, {{}}, {exponent}, magnitude);"
+            if layer.selected_offset is None:
+                lines.append(call.format(saved))
+            else:
+                lines += ["if (state.chosen > 0) {", f"    {call.format(f'{saved} + state.saved')}", "}"]
+        if self._plan.selection is not None:
+            state, *rest = lines
+            lines = [state, "if (fisher == NULL) {", *(f"    {line}" for line in rest), "}"]
         return lines
 
     def _propagate(self, a: Action) -> list[str]:
+        if a.selecting:
+            return ["if (fisher != NULL) {", *(f"    {line}" for line in self._propagated(a)), "}"]
+        return self._propagated(a)
+
+    def _propagated(self, a: Action) -> list[str]:
         exponent, variable = self._exponents[a.source], self._variable(a.target)
         function = self._kernels.symbols[f"{a.node.name}/gradient"]
         if "weights" not in a.node.constants:
@@ -227,7 +305,7 @@ class TrainingText:
             buffer = self._plan.backward_parameters[a.node.name]
             lines += [line for line in self._effective(layer, buffer, size) if line != self._state(layer)]
             weights = "learnt.weights"
-        trained = layer is not None and layer.chosen > 0
+        trained = layer is not None and layer.learns_weights
         kernel = operator_of(a.node).gradient_kernel(a.node, self._graph.tensors, trained)
         assert kernel is not None
         g, drop = self._g(a.source), kernel.shape["DROP"]

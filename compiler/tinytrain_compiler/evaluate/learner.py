@@ -11,6 +11,7 @@ from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
 from ..targets.host import HostModel
+from ..training.pool import DEFAULT_POOL
 from ..training.trainer import CLEAN as CLEAN
 
 Sample = Callable[[int, int], Int8]  # (position in the support set, epoch or CLEAN) -> int8 input
@@ -28,7 +29,10 @@ class LearnerOptions:
     """What every policy is told. None: the policy's own value."""
 
     learning_rate: float | None = None
-    scheme: Path | None = None  # of sparse-update
+    scheme: Path | None = None  # of sparse-update, and the candidates of policies that choose on the device
+    pool: int = DEFAULT_POOL  # bytes for what these learn
+    samples: int = 16  # that Fisher information is measured on
+    copies: int = 0  # augmented copies of a sample whose frozen features are kept; 0: every epoch a fresh one
 
 
 class Learner(Protocol):

@@ -12,6 +12,7 @@ from ..compiled import CompiledModel
 from ..ops import Int8
 from ..targets.host import HostModel
 from ..training.policies import scheme_for
+from ..training.selection import SELECTORS
 from ..training.trainer import DEFAULT_RATE
 from .learner import LearnerOptions, Progress, Sample, TrainStats
 
@@ -23,8 +24,10 @@ class TrainedLearner:
         rate = options.learning_rate
         self._rate = DEFAULT_RATE if rate is None else rate
         self._classes = int(model.report["model"]["classes"])
-        scheme = scheme_for(model.graph, policy, options.scheme if policy == "sparse-update" else None)
-        lowered = lower(model.graph, model.board, model.name, self._classes, scheme)
+        takes_scheme = policy in ("sparse-update", "tinytrain")
+        scheme = scheme_for(model.graph, policy, options.scheme if takes_scheme else None)
+        lowered = lower(model.graph, model.board, model.name, self._classes, scheme, options.pool)
+        self._copies = options.copies
         sources = emit(lowered, ModelInfo(model.name, model.report["model"]["sha256"], "", self._classes, None))
         self._folder = tempfile.TemporaryDirectory(prefix="tinytrain-policy-")
         directory = Path(self._folder.name) / "model"
@@ -54,7 +57,7 @@ class TrainedLearner:
         self._host.enroll(x, label)
 
     def train(self, sample: Sample, labels: Sequence[int], epochs: int, seed: int, progress: Progress) -> TrainStats:
-        trained = self._host.train(sample, labels, epochs, self._rate, seed & 0xFFFFFFFF)
+        trained = self._host.train(sample, labels, epochs, self._rate, seed & 0xFFFFFFFF, self._copies)
         progress(epochs, epochs)
         return TrainStats(trained.errors, trained.saturated)
 
@@ -64,6 +67,18 @@ class TrainedLearner:
     def close(self) -> None:
         self._host.close()
         self._folder.cleanup()
+
+
+class SelectingLearner(TrainedLearner):
+    """A policy that chooses its channels on the device, before each training."""
+
+    def __init__(self, model: CompiledModel, options: LearnerOptions, selector: str) -> None:
+        super().__init__(model, options, "tinytrain")
+        self._selector, self._samples = SELECTORS.index(selector), options.samples
+
+    def train(self, sample: Sample, labels: Sequence[int], epochs: int, seed: int, progress: Progress) -> TrainStats:
+        self._host.select(sample, labels, self._selector, self._samples, seed & 0xFFFFFFFF)
+        return super().train(sample, labels, epochs, seed, progress)
 
 
 def last_layer(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
@@ -76,3 +91,19 @@ def bias(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
 
 def sparse_update(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
     return TrainedLearner(model, options, "sparse-update")
+
+
+def tinytrain(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
+    return SelectingLearner(model, options, "fisher")
+
+
+def random(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
+    return SelectingLearner(model, options, "random")
+
+
+def l2(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
+    return SelectingLearner(model, options, "l2")
+
+
+def layer_score(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
+    return SelectingLearner(model, options, "layer-score")

@@ -36,8 +36,24 @@ class _Result(ctypes.Structure):
     )
 
 
+_SLOT = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.POINTER(ctypes.c_int8), ctypes.c_uint32
+)  # fmt: skip
+
+
+class _Cache(ctypes.Structure):
+    _fields_ = (("store", _SLOT), ("load", _SLOT), ("user", ctypes.c_void_p), ("copies", ctypes.c_uint32))
+
+
 class _Options(ctypes.Structure):
-    _fields_ = (("epochs", ctypes.c_uint32), ("rate", ctypes.c_float), ("seed", ctypes.c_uint32))
+    _fields_ = (
+        ("epochs", ctypes.c_uint32), ("rate", ctypes.c_float), ("seed", ctypes.c_uint32),
+        ("cache", ctypes.POINTER(_Cache)),
+    )  # fmt: skip
+
+
+class _SelectOptions(ctypes.Structure):
+    _fields_ = tuple((n, ctypes.c_uint32) for n in ("selector", "samples", "seed", "pool_bytes", "macs"))
 
 
 _GET = ctypes.CFUNCTYPE(
@@ -142,17 +158,42 @@ class HostModel:
     def unlearn(self) -> None:
         self._call("unlearn")
 
+    def select(
+        self, sample: Callable[[int, int], Int8], labels: Sequence[int], selector: int = 0, samples: int = 16,
+        seed: int = 1, pool_bytes: int = 0, macs: int = 0,
+    ) -> None:  # fmt: skip
+        """Choose what learns; selector: a tt_selector. The other arguments as in tt_select_options."""
+        options = _SelectOptions(selector, samples, seed, pool_bytes, macs)
+        self._call("select", ctypes.byref(options), ctypes.byref(self._samples(sample, labels)))
+
+    def _samples(self, sample: Callable[[int, int], Int8], labels: Sequence[int]) -> _Samples:
+        def get(user: int, index: int, epoch: int, target: Any, label: Any) -> int:
+            if target:
+                flat = np.ascontiguousarray(sample(index, epoch), np.int8).reshape(-1)
+                ctypes.memmove(target, flat.ctypes.data, self._layout.input_bytes)
+            label[0] = labels[index]
+            return 0
+
+        return _Samples(len(labels), _GET(get), None)
+
     def train(
-        self, sample: Callable[[int, int], Int8], labels: Sequence[int], epochs: int, rate: float, seed: int = 1
-    ) -> Trained:
-        """Learn a support set. sample(index, epoch): an input's bytes; epoch -1 asks for the clean one."""
+        self, sample: Callable[[int, int], Int8], labels: Sequence[int], epochs: int, rate: float, seed: int = 1,
+        copies: int = 0,
+    ) -> Trained:  # fmt: skip
+        """Learn a support set. sample(index, epoch): an input's bytes; epoch -1 asks for the clean one.
+
+        copies: augmented copies of a sample whose features are kept, so that frozen layers run once; 0: none.
+        """
         errors = [0.0] * epochs
         saturated = 0
+        kept: dict[int, bytes] = {}
 
-        def get(user: int, index: int, epoch: int, target: Any, label: Any) -> int:
-            flat = np.ascontiguousarray(sample(index, epoch), np.int8).reshape(-1)
-            ctypes.memmove(target, flat.ctypes.data, self._layout.input_bytes)
-            label[0] = labels[index]
+        def store(user: int, slot: int, features: Any, size: int) -> int:
+            kept[slot] = ctypes.string_at(features, size)
+            return 0
+
+        def load(user: int, slot: int, features: Any, size: int) -> int:
+            ctypes.memmove(features, kept[slot], size)
             return 0
 
         def progress(user: int, at: Any) -> int:
@@ -160,8 +201,9 @@ class HostModel:
             errors[at[0].epoch], saturated = at[0].error / 2**15, at[0].saturated
             return 0
 
-        options = _Options(epochs, rate, seed)
-        samples = _Samples(len(labels), _GET(get), None)
+        cache = _Cache(_SLOT(store), _SLOT(load), None, copies)
+        options = _Options(epochs, rate, seed, ctypes.pointer(cache) if copies else None)
+        samples = self._samples(sample, labels)
         self._call("train", ctypes.byref(options), ctypes.byref(samples), _PROGRESS(progress), None)
         return Trained(tuple(errors), saturated)
 

@@ -27,28 +27,38 @@ Learn = Callable[[Node, LayerGradient], Node]
 
 
 def backward(
-    graph: Graph, scheme: Scheme, values: Mapping[str, Int8], features: Gradient, learn: Learn | None = None
+    graph: Graph,
+    scheme: Scheme,
+    values: Mapping[str, Int8],
+    features: Gradient,
+    learn: Learn | None = None,
+    observe: Callable[[Node, Gradient], None] | None = None,
 ) -> dict[str, LayerGradient]:
     """Gradients of all trained layers for one sample.
 
     values: every tensor of the forward pass (reference.run_all). features: dLoss/d(embedding).
     learn: called with each layer's gradients as soon as they are complete; returns the layer as updated,
     and gradients pass on through that one. Nothing needs to be kept until the end of the pass.
+    observe: called with each candidate (Scheme.candidates) and what it passes to its first input.
     """
     gradients = {graph.features: features}
     found: dict[str, LayerGradient] = {}
     nodes = backward_nodes(graph, scheme)
     wanted = {node.output for node in nodes}
+    candidates = set(scheme.candidates)
     for node in nodes:
         gradient = masked(gradients.pop(node.output), clip_mask(node, graph.tensors, values[node.output]))
         if node.name in scheme.layers:
             found[node.name] = _layer(graph, scheme, node, values, gradient)
             if learn is not None:
                 node = learn(node, found[node.name])
-        if not any(name in wanted for name in node.inputs):
+        observed = observe is not None and node.name in candidates
+        if not observed and not any(name in wanted for name in node.inputs):
             continue  # nobody in front of it learns
         inputs = [values[name] for name in node.inputs]
         passed = operator_of(node).input_gradients(node, graph.tensors, inputs, gradient)
+        if observe is not None and observed:
+            observe(node, passed[0])
         for name, part in zip(node.inputs, passed, strict=True):
             if name in wanted:
                 gradients[name] = add_gradients(gradients[name], part) if name in gradients else part

@@ -13,10 +13,12 @@ from ..graph import Graph, Node
 from ..memory import Buffer, Extra, Span, align
 from ..ops import operator_of
 from ..ops.backward import saves_clip_mask
+from .pool import DEFAULT_POOL, LEARNT, SAVED, SelectionPlan, plan_pool
+from .prefix import Cut, last_cut
 from .scheme import Scheme, backward_nodes
 
 RUNNING_BYTES = 8  # sizeof(tt_running)
-LEARNT = "learnt"  # deltas and running means of all layers: live always
+SELECTED_BYTES = 20  # sizeof(tt_selected)
 LOSS_SCRATCH = "loss terms"
 
 
@@ -24,11 +26,12 @@ LOSS_SCRATCH = "loss terms"
 class Action:
     """One statement of the backward pass. Buffers by name; `tensor` says whose gradient it is about."""
 
-    kind: str  # mask, learn, scale, propagate, add, copy, rename
+    kind: str  # mask, learn, propagate, fisher, add, copy, rename
     node: Node
     tensor: str
     source: str = ""  # buffer
     target: str = ""  # buffer
+    selecting: bool = False  # only while Fisher information is measured: nobody in front learns
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,16 @@ class LearntLayer:
     """Where a trained layer's state lies inside the `learnt` buffer; offsets and counts."""
 
     node: Node
-    chosen: int
+    chosen: int  # input channels, fixed at compile time; 0 also for a candidate
     bias_offset: int
     running_offset: int  # weights' and biases' running means
     deltas_offset: int
     deltas: int  # int16 values
+    selected_offset: int | None = None  # of a candidate: its tt_selected
+
+    @property
+    def learns_weights(self) -> bool:
+        return self.chosen > 0 or self.selected_offset is not None
 
 
 @dataclass
@@ -50,6 +58,8 @@ class TrainingPlan:
     scheme: Scheme
     layers: list[LearntLayer]
     learnt_bytes: int
+    cut: Cut
+    selection: SelectionPlan | None = None
     masks: dict[str, str] = field(default_factory=dict)  # node -> buffer
     saved: dict[str, str] = field(default_factory=dict)  # node -> buffer with its selected input channels
     forward_parameters: dict[str, str] = field(default_factory=dict)  # node -> buffer for effective weights and biases
@@ -64,17 +74,22 @@ class TrainingPlan:
 def parameter_bytes(node: Node, layer: LearntLayer) -> tuple[int, int]:
     """(weights, biases) of a layer's effective copy; no weights where only the bias learns."""
     rows = node.constants["weights"]
-    weights = len(rows) * -(-rows[0].size // 4) * 4 if layer.chosen else 0
+    weights = len(rows) * -(-rows[0].size // 4) * 4 if layer.learns_weights else 0
     biases = -(-len(node.constants["bias"]) // 4) * 4  # depthwise kernels read whole groups of four
     return align(weights), align(4 * biases)
 
 
-def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
+def plan_training(graph: Graph, scheme: Scheme, classes: int, pool: int = DEFAULT_POOL) -> TrainingPlan:
     """Walk the backward pass once, naming buffers and noting when they live.
 
-    Errors: NoBackwardRuleError naming the operator that lies on the path and has no rule.
+    pool: bytes for everything that is learnt, where the device chooses it; otherwise exactly what is needed.
+    Errors: NoBackwardRuleError naming the operator that lies on the path and has no rule; DoesNotFitError for a
+    pool that is too small.
     """
     plan = _with_layers(graph, scheme)
+    if scheme.candidates:
+        plan.selection = plan_pool(graph, scheme, plan.learnt_bytes, pool)
+        plan.learnt_bytes = pool
     end = len(graph.nodes)  # the loss's step
     visited = backward_nodes(graph, scheme)
     step_of = {node.name: end + 1 + i for i, node in enumerate(visited)}
@@ -103,18 +118,28 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
         if layer is not None:
             buffers += _layer_buffers(graph, plan, node, layer, forward[node.name], step)
             act("learn")
+        candidate = layer is not None and layer.selected_offset is not None
         targets = [name for name in dict.fromkeys(node.inputs) if name in wanted]
-        if not targets:
+        if not targets and not candidate:
             continue
-        kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.chosen > 0)
-        if kernel is not None:
-            buffers += _propagate(graph, act, buffer_of, born, dies, targets[0], step)
+        kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.learns_weights)
+        if not targets:
+            temporary = f"second gradient of {node.inputs[0]}"
+            buffers.append(Buffer(temporary, [Span(step, step, align(2 * graph.tensors[node.inputs[0]].bytes))]))
+            act("propagate", temporary, selecting=True)
+            act("fisher", tensor=node.inputs[0], source=temporary)
+        elif kernel is not None:
+            buffers += _propagate(graph, act, buffer_of, born, dies, targets[0], step, candidate)
         else:
             _share(act, node, buffer_of, born, dies, targets, gradient, step)
-        if layer is not None and layer.chosen and kernel is not None:
+        if layer is not None and layer.learns_weights and kernel is not None:
             plan.backward_parameters[node.name] = f"parameters of {node.name} (backward)"
             size = sum(parameter_bytes(node, layer))
             buffers.append(Buffer(plan.backward_parameters[node.name], [Span(step, step, size)]))
+    if plan.selection is not None:
+        steps = [(forward[c.node.name], step_of[c.node.name]) for c in plan.selection.candidates]
+        first, final = min(f for f, _ in steps), max(b for _, b in steps)
+        buffers.append(Buffer(SAVED, [Span(first, final, plan.selection.saved_bytes)]))
     sizes = {name: align(2 * graph.tensors[name].bytes) for name in born}
     buffers += [Buffer(f"gradient of {name}", [Span(born[name], dies[name], sizes[name])]) for name in born]
     plan.extra = Extra(buffers, {graph.features: end})
@@ -123,6 +148,7 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
 
 def _with_layers(graph: Graph, scheme: Scheme) -> TrainingPlan:
     layers, offset = [], 0
+    candidates = scheme.candidates
     for node in graph.nodes:
         if node.name not in scheme.layers:
             continue
@@ -132,9 +158,10 @@ def _with_layers(graph: Graph, scheme: Scheme) -> TrainingPlan:
         bias_offset = offset
         running_offset = bias_offset + 4 * len(w)
         deltas_offset = running_offset + 2 * RUNNING_BYTES
-        offset = -(-(deltas_offset + 2 * deltas) // 8) * 8
-        layers.append(LearntLayer(node, chosen, bias_offset, running_offset, deltas_offset, deltas))
-    return TrainingPlan(scheme, layers, offset)
+        selected = deltas_offset if node.name in candidates else None
+        offset = -(-(deltas_offset + (2 * deltas if selected is None else SELECTED_BYTES)) // 8) * 8
+        layers.append(LearntLayer(node, chosen, bias_offset, running_offset, deltas_offset, deltas, selected))
+    return TrainingPlan(scheme, layers, offset, last_cut(graph, scheme.layers))
 
 
 class _Recorder:
@@ -143,9 +170,12 @@ class _Recorder:
     def __init__(self, plan: TrainingPlan, node: Node, tensor: str, buffer: str) -> None:
         self._plan, self._node, self._tensor, self.buffer = plan, node, tensor, buffer
 
-    def __call__(self, kind: str, target: str = "", tensor: str | None = None, source: str | None = None) -> None:
+    def __call__(
+        self, kind: str, target: str = "", tensor: str | None = None, source: str | None = None, selecting: bool = False
+    ) -> None:
         about = self._tensor if tensor is None else tensor
-        self._plan.actions.append(Action(kind, self._node, about, self.buffer if source is None else source, target))
+        source = self.buffer if source is None else source
+        self._plan.actions.append(Action(kind, self._node, about, source, target, selecting))
 
 
 def _layer_buffers(
@@ -157,21 +187,27 @@ def _layer_buffers(
         h, w, _ = graph.tensors[node.inputs[0]].shape
         plan.saved[node.name] = f"inputs of {node.name}"
         found.append(Buffer(plan.saved[node.name], [Span(forward, step, align(h * w * layer.chosen))]))
+    elif layer.learns_weights:
+        plan.saved[node.name] = SAVED
     return found
 
 
 def _propagate(
     graph: Graph, act: _Recorder, buffer_of: dict[str, str], born: dict[str, int], dies: dict[str, int],
-    target: str, step: int,
+    target: str, step: int, candidate: bool,
 ) -> list[Buffer]:  # fmt: skip
     """The kernel writes a new buffer, or a temporary one that is then added to what is already there."""
     if target not in buffer_of:
         buffer_of[target], born[target] = target, step
         dies[target] = step
         act("propagate", target)
+        if candidate:
+            act("fisher", tensor=target, source=target)
         return []
     temporary = f"second gradient of {target}"
     act("propagate", temporary)
+    if candidate:
+        act("fisher", tensor=target, source=temporary)
     act("add", buffer_of[target], tensor=target, source=temporary)
     return [Buffer(temporary, [Span(step, step, align(2 * graph.tensors[target].bytes))])]
 

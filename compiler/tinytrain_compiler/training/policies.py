@@ -6,6 +6,7 @@
 | last-layer | weights and biases of the last convolution in front of the embedding |
 | bias | the biases of the last `depth` layers (TinyTL, Cai et al. 2020, without its side branches) |
 | sparse-update | a static scheme: biases of the last `depth` layers, and the first channels of some of them |
+| tinytrain | biases of the last `depth` layers, and channels of candidate layers, chosen on the device for each task |
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 from ..errors import UsageError
 from ..graph import Graph, Node
 from .scheme import Scheme, TrainedLayer, embedding_layers
+from .selection import MULTIPLE
 
-POLICIES = ("none", "last-layer", "bias", "sparse-update")
+POLICIES = ("none", "last-layer", "bias", "sparse-update", "tinytrain")
 DEFAULT_DEPTH = 20  # layers, counted from the embedding
 
 
@@ -28,8 +30,8 @@ def scheme_for(graph: Graph, policy: str, scheme_file: Path | None = None) -> Sc
     """
     if policy not in POLICIES:
         raise UsageError(f"--policy {policy}: choose one of {', '.join(POLICIES)}")
-    if scheme_file is not None and policy != "sparse-update":
-        raise UsageError(f"--scheme belongs to --policy sparse-update, not to {policy}")
+    if scheme_file is not None and policy not in ("sparse-update", "tinytrain"):
+        raise UsageError(f"--scheme belongs to --policy sparse-update or tinytrain, not to {policy}")
     layers = embedding_layers(graph)
     if policy == "none":
         return None
@@ -42,12 +44,34 @@ def scheme_for(graph: Graph, policy: str, scheme_file: Path | None = None) -> Sc
         if node is None:
             raise UsageError("--policy last-layer: no ordinary convolution stands in front of the embedding")
         return Scheme({node.name: TrainedLayer(tuple(range(graph.tensors[node.inputs[0]].shape[-1])))})
+    if policy == "tinytrain":
+        return offered(read_scheme(graph, layers, scheme_file) if scheme_file else default_candidates(graph, layers))
     if scheme_file is None:
         raise UsageError(
             "--policy sparse-update needs --scheme FILE, a TOML file such as: depth = 20 and [fractions] "
             '"blocks.8.pointwise1" = 0.25 (layer names: see the report)'
         )
     return read_scheme(graph, layers, scheme_file)
+
+
+def offered(scheme: Scheme) -> Scheme:
+    """The layers of a static scheme as candidates: the device chooses which channels, and how many at most is kept."""
+
+    def candidate(layer: TrainedLayer) -> TrainedLayer:
+        return TrainedLayer(limit=-(-len(layer.channels) // MULTIPLE) * MULTIPLE)
+
+    return Scheme({name: candidate(layer) for name, layer in scheme.layers.items()})
+
+
+def default_candidates(graph: Graph, layers: list[Node]) -> Scheme:
+    """Half of the channels of layers that widen: the first pointwise convolution of a block matters most
+    (SparseUpdate, section 3.2), and costs least."""
+    chosen = {node.name: TrainedLayer() for node in layers[-DEFAULT_DEPTH:]}
+    for node in layers[-DEFAULT_DEPTH:]:
+        width = graph.tensors[node.inputs[0]].shape[-1]
+        if learns_weights(node) and len(node.constants["weights"]) > width:
+            chosen[node.name] = TrainedLayer(tuple(range(width // 2)))
+    return Scheme(chosen)
 
 
 def learns_weights(node: Node) -> bool:

@@ -1,8 +1,8 @@
-"""Which layers learn: a static choice of layers, input channels and biases."""
+"""Which layers learn: layers, input channels and biases, chosen at compile time or left to the device."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..graph import Graph, Node
@@ -15,7 +15,11 @@ class TrainedLayer:
     """One layer that learns."""
 
     channels: tuple[int, ...] = ()  # input channels whose weights are updated; none: the bias alone
-    bias: bool = True
+    limit: int = 0  # the device chooses the channels, at most so many, a multiple of 4; 0: `channels` are fixed
+
+    @property
+    def learns_weights(self) -> bool:
+        return bool(self.channels) or self.limit > 0
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,16 @@ class Scheme:
     """Trained layers by node name."""
 
     layers: Mapping[str, TrainedLayer]
+
+    @property
+    def candidates(self) -> list[str]:
+        """Layers whose channels the device chooses."""
+        return [name for name, layer in self.layers.items() if layer.limit]
+
+    def selected(self, channels: Mapping[str, Sequence[int]]) -> Scheme:
+        """The static scheme that a selection on the device amounts to. channels: candidate -> its input channels."""
+        chosen = {name: TrainedLayer(tuple(channels[name])) for name in self.candidates}
+        return Scheme({**self.layers, **chosen})
 
 
 def embedding_layers(graph: Graph) -> list[Node]:

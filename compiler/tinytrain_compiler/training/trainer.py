@@ -13,7 +13,7 @@ steps shrink with them. docs/numerics.md, "Updates".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,8 +26,19 @@ from ..ops.base import ParameterGradient
 from ..reference.executor import run_all
 from ..reference.head import PrototypeHead
 from .backward import LayerGradient, backward
+from .float32 import root_of, scaled
 from .loss import loss_gradient
 from .scheme import Scheme
+from .selection import (
+    Budget,
+    candidates_of,
+    choose,
+    fisher_observer,
+    l2_scores,
+    layer_scores,
+    random_scores,
+    selected_norm,
+)  # fmt: skip
 
 CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
 DEFAULT_RATE = 0.06  # chosen on omniglot alone, docs/training.md
@@ -64,6 +75,13 @@ class TrainedTensor:
 
 
 @dataclass(frozen=True)
+class SelectOptions:
+    selector: str = "fisher"  # of training/selection.py
+    samples: int = 16  # that Fisher information is measured on, at most
+    seed: int = 1  # of the random selector
+
+
+@dataclass(frozen=True)
 class TrainOptions:
     epochs: int = 40
     rate: float = DEFAULT_RATE
@@ -92,12 +110,18 @@ class ReferenceTrainer:
     """One session: a graph, a scheme, deltas, prototypes."""
 
     def __init__(self, graph: Graph, scheme: Scheme, classes: int) -> None:
-        self.graph, self.scheme = graph, scheme
-        self._classes = classes
+        self.graph, self._classes = graph, classes
+        self._candidates = candidates_of(graph, scheme)
+        self._offered = scheme  # with candidates, before the device has chosen
+        self._pretrained = {node.name: node for node in graph.nodes if node.name in scheme.layers}
+        self.unlearn()
+
+    def unlearn(self, channels: Mapping[str, Sequence[int]] | None = None) -> None:
+        """Back to the pretrained network, without prototypes; channels: of each candidate, none where not given."""
         self.head = self._new_head()
         self.weights: dict[str, TrainedTensor] = {}
         self.biases: dict[str, TrainedTensor] = {}
-        self._pretrained = {node.name: node for node in graph.nodes if node.name in scheme.layers}
+        self.scheme = self._offered.selected(dict.fromkeys(self._offered.candidates, ()) | dict(channels or {}))
         for node in self._pretrained.values():
             self._add(node)
 
@@ -114,7 +138,8 @@ class ReferenceTrainer:
         if channels:
             zero = np.zeros(node.constants["weights"][..., channels].shape, np.int64)
             inverse = quantize_factors(1 / scales)
-            self.weights[node.name] = TrainedTensor(zero, -DELTA_MAX, DELTA_MAX, weight_norm(node, channels), inverse)
+            norm = (selected_norm if node.name in self._offered.candidates else weight_norm)(node, channels)
+            self.weights[node.name] = TrainedTensor(zero, -DELTA_MAX, DELTA_MAX, norm, inverse)
 
     def effective(self) -> Graph:
         """The graph with all deltas applied: weight = saturate(flash + round(delta))."""
@@ -124,6 +149,8 @@ class ReferenceTrainer:
     def _effective(self, node: Node) -> Node:
         constants = dict(node.constants)
         constants["bias"] = (node.constants["bias"] + self.biases[node.name].deltas).astype(np.int32)
+        if self._offered.layers[node.name].limit:
+            constants["pretrained"] = node.constants["weights"]  # gradients leave room for growth in any case
         if node.name in self.weights:
             channels = list(self.scheme.layers[node.name].channels)
             w = node.constants["weights"].astype(np.int64)
@@ -141,6 +168,39 @@ class ReferenceTrainer:
 
     def infer(self, x: Int8) -> tuple[int, int]:
         return self.head.classify(self.features(x))
+
+    def select(
+        self, sample: Callable[[int, int], Int8], labels: Sequence[int], options: SelectOptions, budget: Budget
+    ) -> NDArray[np.float32]:
+        """Forget what was learnt and choose the candidates' channels for these samples; returns the table of scores."""
+        self.unlearn()
+        self.recompute_prototypes(sample, labels)
+        scores = np.zeros(sum(c.channels for c in self._candidates), np.float32)
+        if options.selector == "random":
+            scores = random_scores(len(scores), options.seed)
+        elif options.selector == "l2":
+            scores = np.concatenate([l2_scores(c.node) for c in self._candidates])
+        else:
+            count = min(options.samples, len(labels))
+            for i in range(count):
+                index = i * len(labels) // count
+                self._add_fisher(scores, sample(index, 0), labels[index])
+        ranking = [np.float32(-i) for i in range(len(self._candidates))]  # as the compiler listed them
+        if options.selector == "layer-score":
+            ranking = layer_scores(self.graph, self._candidates, scores)
+        head = self.head
+        self.unlearn(choose(self._candidates, scores, ranking, budget))
+        self.head = head
+        return scores
+
+    def _add_fisher(self, scores: NDArray[np.float32], x: Int8, label: int) -> None:
+        graph = self.effective()
+        values = run_all(graph, x)
+        gradient, _ = loss_gradient(self.head, values[self.graph.features].reshape(-1), label)
+        shape = self.graph.tensors[self.graph.features].shape
+        gradient = replace(gradient, mantissa=gradient.mantissa.reshape(shape))
+        observe = fisher_observer(self.graph, self._candidates, scores, values)
+        backward(graph, self._offered, values, gradient, observe=observe)
 
     def step(self, x: Int8, label: int, options: TrainOptions, samples: int) -> int:
         """One sample; returns its error, 1 - p[label] with 15 fraction bits."""
@@ -192,23 +252,6 @@ def visiting_order(count: int, epoch: int, seed: int) -> list[int]:
     while math.gcd(stride, count) != 1:
         stride += 1
     return [(start + i * stride) % count for i in range(count)]
-
-
-def scaled(value: np.float32, exponent: int) -> np.float32:
-    """value * 2**exponent for value >= 0: 0 below the smallest normal float32, 2**127 above."""
-    fraction, power = math.frexp(value)
-    if fraction == 0 or power + exponent <= -126:
-        return np.float32(0)
-    return np.float32(2.0**127 if power + exponent > 127 else math.ldexp(value, exponent))
-
-
-def root_of(mean: np.float32) -> np.float32:
-    """Square root of a normal float32, to 23 bits and rounded down."""
-    fraction, power = math.frexp(mean)
-    e = power - 24
-    odd = e & 1
-    root = math.isqrt(int(fraction * 2**24) << (24 - odd))
-    return scaled(np.float32(root), (e - 24 + odd) // 2)
 
 
 def step_size(rate: float, samples: int, norm: np.float32, mean: np.float32) -> tuple[int, int]:

@@ -1,0 +1,77 @@
+"""The training pool: one buffer for all that the device learns where it chooses what to learn.
+
+First what does not depend on the choice: biases, running means, one tt_selected a candidate. The rest is handed out
+once a task, lists of channels first, then deltas. While the choice is being made nothing is learnt yet, and the
+pool lends itself to the candidates' inputs and to the table of scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import DoesNotFitError
+from ..graph import Graph
+from ..memory.lifetimes import align
+from .scheme import Scheme
+from .selection import LIST_BYTES, Budget, Candidate, candidates_of
+
+DEFAULT_POOL = 64 * 1024
+LEARNT = "learnt"  # deltas and running means of all layers, and what was selected: live always
+SAVED = "saved inputs of selected channels"  # of candidates, handed out with the selection
+
+
+@dataclass(frozen=True)
+class FisherInput:
+    """Where a candidate's whole input waits for the Fisher pass of its group."""
+
+    group: int
+    buffer: str  # SAVED, or LEARNT, whose pool holds no deltas yet
+    offset: int
+
+
+@dataclass(frozen=True)
+class SelectionPlan:
+    """The training pool, and how the Fisher pass borrows it. Offsets are inside the `learnt` buffer."""
+
+    candidates: list[Candidate]
+    pool_offset: int  # lists and deltas from here on, handed out once a task
+    table_offset: int  # scores; where the pool ends while channels are being chosen
+    saved_bytes: int
+    inputs: dict[str, FisherInput]  # by node
+    groups: int  # passes over the samples
+
+    def budget(self, learnt_bytes: int) -> Budget:
+        """Lists may not reach the scores they are made from; deltas come after, and may."""
+        return Budget(learnt_bytes - self.pool_offset, self.saved_bytes)
+
+
+def plan_pool(graph: Graph, scheme: Scheme, start: int, pool: int) -> SelectionPlan:
+    """Lay the pool out, and place the inputs that the Fisher pass needs in it and beside it.
+
+    start: bytes of biases, running means and tt_selected, which come first. pool: bytes of all.
+    Errors: DoesNotFitError for a pool that is too small.
+    """
+    candidates = candidates_of(graph, scheme)
+    table = 4 * sum(c.channels for c in candidates)
+    lists = sum(align(LIST_BYTES * c.limit) for c in candidates)
+    saved = sum(align(c.saved_bytes * c.limit) for c in candidates)
+    largest = max(c.pixels * c.channels for c in candidates)
+    least = start + lists + table + max(0, largest - saved)
+    if pool < least:
+        raise DoesNotFitError(
+            f"the training pool of {pool:,} bytes is too small: biases and running means take {start:,}, scores and "
+            f"lists of channels {table + lists:,}; give --pool {-(-least // 1024)} or more, or a smaller --scheme"
+        )
+    room = {SAVED: saved, LEARNT: pool - table - start - lists}
+    used = dict.fromkeys(room, 0)
+    inputs: dict[str, FisherInput] = {}
+    group = 0
+    for c in candidates:
+        size = align(c.pixels * c.channels)
+        buffer = next((name for name in room if used[name] + size <= room[name]), None)
+        if buffer is None:
+            group, used = group + 1, dict.fromkeys(room, 0)
+            buffer = next(name for name in room if size <= room[name])
+        inputs[c.node.name] = FisherInput(group, buffer, used[buffer] + (start + lists if buffer == LEARNT else 0))
+        used[buffer] += size
+    return SelectionPlan(candidates, start, pool - table, saved, inputs, group + 1)

@@ -1,0 +1,177 @@
+"""Selection on the device: which input channels of the candidates learn a task. Costs, and the oracle of the C.
+
+TinyTrain (Kwon et al., ICML 2024, section 3.2). One backward pass over a few samples of the task gives every
+candidate's input channel its Fisher information, `Delta_c = 1/(2N) sum_n (sum_pixels a g)^2`, with g the
+gradient that this layer passes to the channel's activation a. Layers are visited in the order of a score and take
+channels, the largest Delta first and in multiples of four, until a budget is used up. docs/numerics.md, "Selection".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..graph import Graph, Node
+from ..graph.gradient import Factors, Gradient, quantize_factors
+from ..ops import Int8
+from ..ops.backward import parameter_shift, prepare
+from .float32 import scaled
+from .scheme import Scheme
+
+Float32 = NDArray[np.float32]
+
+SELECTORS = ("fisher", "random", "l2", "layer-score", "fisher-resample")  # tt_selector of runtime_c/tinytrain.h
+MULTIPLE = 4  # channels are taken by fours: whole words of deltas and saved inputs
+LIST_BYTES = 2  # of a channel's number
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One layer whose channels the device chooses, with what a channel costs; bytes and MACs are per channel."""
+
+    node: Node
+    channels: int  # input channels
+    limit: int  # how many may learn, at most
+    pixels: int  # of the input
+    delta_bytes: int
+    macs: int  # of its weight gradient, a step
+    first: int  # its first entry in the table of scores
+
+    @property
+    def saved_bytes(self) -> int:
+        return self.pixels
+
+
+def candidates_of(graph: Graph, scheme: Scheme) -> list[Candidate]:
+    """Candidates in execution order."""
+    found: list[Candidate] = []
+    first = 0
+    for node in graph.nodes:
+        layer = scheme.layers.get(node.name)
+        if layer is None or not layer.limit:
+            continue
+        h, w, channels = graph.tensors[node.inputs[0]].shape
+        weights = node.constants["weights"]
+        oh, ow, _ = graph.tensors[node.output].shape
+        per_channel = weights[..., 0].size
+        found.append(Candidate(node, channels, layer.limit, h * w, 2 * per_channel, per_channel * oh * ow, first))
+        first += channels
+    return found
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a selection may use: bytes for lists and deltas, bytes of saved inputs, MACs of weight gradients a step."""
+
+    pool: int
+    saved: int
+    macs: int = 2**31 - 1
+
+
+def add_fisher(scores: Float32, x: Int8, zero_point: int, gradient: Gradient) -> None:
+    """Add one sample's squared sums to the scores of a layer's input channels.
+
+    scores: float32 (C,). x: int8 (H, W, C). gradient: dLoss/dx through this layer, mantissas (H, W, C).
+    """
+    pixels = x.shape[0] * x.shape[1]
+    shift = parameter_shift(gradient, pixels, 255)
+    products = prepare(gradient, shift) * (x.astype(np.int64) - zero_point)
+    sums = np.abs(products.reshape(pixels, -1).sum(0))
+    for c, value in enumerate(sums):
+        square = scaled(np.float32(value) * np.float32(value), 2 * (gradient.exponent + shift))
+        scores[c] = np.float32(scores[c] + square)
+
+
+def squares_of(node: Node) -> NDArray[np.int64]:
+    """For each input channel the sum of its squared pretrained weights, each output's scaled by s_w[o]^2.
+
+    int64 (C,), in units of 2^(14 + 2 e), e the exponent of the scales as factors.
+    """
+    factors: Factors = quantize_factors(node.constants["weight_scales"])
+    w = node.constants["weights"].astype(np.int64).reshape(len(factors.values), -1, node.constants["weights"].shape[-1])
+    scale = (factors.values.astype(np.int64) ** 2) >> 14
+    found: NDArray[np.int64] = ((w * w).sum(1) * scale[:, None]).sum(0)
+    return found
+
+
+def selected_norm(node: Node, channels: Sequence[int]) -> np.float32:
+    """|w| of the selected channels' pretrained weights in units of a delta at scale 1: as training/trainer.py's
+    weight_norm, in the device's arithmetic."""
+    total = int(squares_of(node)[list(channels)].sum())
+    exponent = quantize_factors(node.constants["weight_scales"]).exponent
+    return scaled(np.float32(isqrt(total)), 7 + 8 + exponent)
+
+
+def l2_scores(node: Node) -> Float32:
+    """Squared norm of each input channel's weights, up to a factor of the layer."""
+    return squares_of(node).astype(np.float32)
+
+
+def random_scores(count: int, seed: int) -> Float32:
+    """Seeded draws: float32 (count,) of 24 random bits each."""
+    from ..evaluate.draws import Draws, mix
+
+    draws = Draws(mix(seed))
+    return np.array([draws.next() >> 8 for _ in range(count)], np.float32)
+
+
+def top_channels(scores: Float32, count: int) -> tuple[int, ...]:
+    """The `count` channels with the largest scores, ascending; of equals the lower number."""
+    order = np.argsort(-scores, kind="stable")[:count]
+    return tuple(sorted(int(c) for c in order))
+
+
+def choose(
+    candidates: Sequence[Candidate], scores: Float32, ranking: Sequence[np.float32], budget: Budget
+) -> dict[str, tuple[int, ...]]:
+    """Channels of every candidate, empty where nothing was left. ranking: one score a candidate, larger first."""
+    left = [budget.pool, budget.saved, budget.macs]
+    chosen: dict[str, tuple[int, ...]] = {}
+    for i in sorted(range(len(candidates)), key=lambda i: -ranking[i]):
+        c = candidates[i]
+        costs = (LIST_BYTES + c.delta_bytes, c.saved_bytes, c.macs)
+        count = min(c.limit, *(have // cost for have, cost in zip(left, costs, strict=True))) // MULTIPLE * MULTIPLE
+        left = [have - count * cost for have, cost in zip(left, costs, strict=True)]
+        chosen[c.node.name] = top_channels(scores[c.first : c.first + c.channels], count)
+    return chosen
+
+
+def layer_scores(graph: Graph, candidates: Sequence[Candidate], scores: Float32) -> list[np.float32]:
+    """The paper's s_i = P_i / (|W_i| M_i), P_i the sum of the layer's Delta, up to a common factor."""
+    found = []
+    for c in candidates:
+        total = np.float32(0)
+        for value in scores[c.first : c.first + c.channels]:
+            total = np.float32(total + value)
+        found.append(np.float32(total * layer_cost(graph, c)))
+    return found
+
+
+def layer_cost(graph: Graph, candidate: Candidate) -> np.float32:
+    """What P_i is multiplied by: s_x^2, which the integer sums leave out, over parameters and MACs."""
+    scale = graph.tensors[candidate.node.inputs[0]].quantization.scale
+    parameters = candidate.node.constants["weights"].size
+    return np.float32(scale**2 * 2.0**40 / (parameters * candidate.macs * candidate.channels))
+
+
+Observe = Callable[[Node, Gradient], None]  # told what a candidate passes to its input
+
+
+def fisher_observer(
+    graph: Graph, candidates: Sequence[Candidate], scores: Float32, values: Mapping[str, Int8]
+) -> Observe:
+    """For training/backward.py: adds what each candidate passes to its input to the table of scores."""
+    by_name = {c.node.name: c for c in candidates}
+
+    def observe(node: Node, gradient: Gradient) -> None:
+        c = by_name.get(node.name)
+        if c is not None:
+            tensor = graph.tensors[node.inputs[0]]
+            x = values[node.inputs[0]]
+            add_fisher(scores[c.first : c.first + c.channels], x, tensor.quantization.zero_point, gradient)
+
+    return observe

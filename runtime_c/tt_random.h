@@ -1,0 +1,34 @@
+/* Seeded 32-bit random numbers: xorshift32 (Marsaglia 2003), seeds mixed by MurmurHash3's finaliser. */
+#ifndef TT_RANDOM_H
+#define TT_RANDOM_H
+
+#include "tt_kernel.h"
+
+#define TT_GOLDEN 0x9E3779B9u /* 2^32 / golden ratio */
+
+/* A seed of one more value; begin with state 0. */
+TT_INLINE uint32_t tt_mix(uint32_t state, uint32_t value)
+{
+    state = (state ^ value) + TT_GOLDEN;
+    state = (state ^ state >> 16) * 0x85EBCA6Bu;
+    state = (state ^ state >> 13) * 0xC2B2AE35u;
+    return state ^ state >> 16;
+}
+
+/* A generator's first state; 0 would never be left. */
+TT_INLINE uint32_t tt_random_start(uint32_t seed)
+{
+    return seed == 0 ? TT_GOLDEN : seed;
+}
+
+TT_INLINE uint32_t tt_random_next(uint32_t *state)
+{
+    uint32_t x = *state;
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    *state = x;
+    return x;
+}
+
+#endif

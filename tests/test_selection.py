@@ -1,0 +1,173 @@
+"""Selection on the device: NumPy reference = host C, in every byte, and every choice fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graphs import GraphBuilder, layout_of
+from hypothesis import given
+from hypothesis import strategies as st
+from test_training import CLASSES, LABELS, ONE, OPTIONS, THREE, TWO, samples
+from tinytrain_compiler.boards import load_board
+from tinytrain_compiler.codegen.emit import ModelInfo
+from tinytrain_compiler.compile import emit, lower, write_files
+from tinytrain_compiler.errors import DoesNotFitError
+from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.ops import Int8
+from tinytrain_compiler.targets.host import HostModel
+from tinytrain_compiler.training.pool import LEARNT
+from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
+from tinytrain_compiler.training.selection import LIST_BYTES, MULTIPLE, SELECTORS, Budget, choose
+from tinytrain_compiler.training.trainer import ReferenceTrainer, SelectOptions
+
+POOL = 4096
+
+
+def network() -> tuple[Graph, Scheme]:
+    """Three candidates: one whose input nobody in front of it learns from, one in a residual, one 3x3."""
+    b = GraphBuilder((9, 11, 3), seed=1)
+    x = b.conv2d(b.input, 8, THREE, stride=TWO, pad_before=(0, 0), pad_after=ONE, zero=-128, name="stem")
+    y = b.conv2d(x, 18, zero=-128, limits=(-128, 100), name="expand")
+    y = b.depthwise(y, THREE, pad_before=ONE, pad_after=ONE, zero=-128, name="depthwise")
+    x = b.add(x, b.conv2d(y, 8, name="project"))
+    x = b.conv2d(x, 13, THREE, pad_before=ONE, pad_after=ONE, zero=-128, name="last")
+    features = b.reshape(b.avg_pool(x, name="global"))
+    graph = b.build(b.fully_connected(features, 5, name="classifier"), features)
+    layers = {
+        "expand": TrainedLayer(limit=4),
+        "depthwise": TrainedLayer(),
+        "project": TrainedLayer(limit=12),
+        "last": TrainedLayer(limit=8),
+    }
+    return graph, Scheme(layers)
+
+
+class Case:
+    """The network as C with a pool, and its inputs."""
+
+    def __init__(self, directory: Path, pool: int = POOL) -> None:
+        self.graph, self.scheme = network()
+        self.lowered = lower(self.graph, load_board("stm32f746"), "net", CLASSES, self.scheme, pool)
+        sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None))
+        self.directory = directory / "model"
+        write_files(self.directory, {path: text.encode() for path, text in sources.items()})
+        self.clean, self.noisy = samples(self.graph)
+        assert self.lowered.training is not None
+        assert self.lowered.training.selection is not None
+        self.training, self.selection = self.lowered.training, self.lowered.training.selection
+
+    def sample(self, index: int, epoch: int) -> Int8:
+        return self.clean[index] if epoch < 0 else self.noisy[epoch, index]
+
+    def host(self) -> HostModel:
+        return HostModel(self.directory, layout_of(self.graph, self.lowered, "net"))
+
+    def budget(self, pool: int = 0) -> Budget:
+        whole = self.selection.budget(self.training.learnt_bytes)
+        return Budget(pool or whole.pool, whole.saved)
+
+    def learnt(self, host: HostModel) -> np.ndarray:
+        place = self.lowered.plan.scratch[LEARNT]
+        return host.region(place.region)[place.offset : place.offset + self.training.learnt_bytes]
+
+    def selected(self, host: HostModel) -> dict[str, list[int]]:
+        """Channels by candidate, read out of the pool."""
+        learnt = self.learnt(host)
+        found = {}
+        for layer in self.training.layers:
+            if layer.selected_offset is not None:
+                channels, _, _, chosen, _ = learnt[layer.selected_offset :][:20].view(np.uint32)
+                found[layer.node.name] = learnt[channels:][: 2 * chosen].view(np.uint16).tolist()
+        return found
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(tmp_path_factory.mktemp("selection"))
+
+
+@pytest.mark.parametrize("selector", range(4), ids=SELECTORS[:4])
+@pytest.mark.parametrize("pool", [0, 700])
+def test_the_device_chooses_what_the_reference_chooses(case: Case, selector: int, pool: int) -> None:
+    reference = ReferenceTrainer(case.graph, case.scheme, CLASSES)
+    reference.select(case.sample, LABELS, SelectOptions(SELECTORS[selector], 5, 3), case.budget(pool))
+    with case.host() as host:
+        host.select(case.sample, LABELS, selector, 5, 3, pool)
+        assert case.selected(host) == {
+            name: list(reference.scheme.layers[name].channels) for name in case.scheme.candidates
+        }
+        host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
+        learnt = case.learnt(host)
+    reference.train(case.sample, LABELS, OPTIONS)
+    assert any(reference.weights), "some channels learn"
+    for layer in case.training.layers:
+        biases = learnt[layer.bias_offset :][: 4 * len(layer.node.constants["bias"])].view(np.int32)
+        assert biases.tolist() == reference.biases[layer.node.name].deltas.tolist()
+        if layer.node.name in reference.weights:
+            assert layer.selected_offset is not None
+            deltas = learnt[int(learnt[layer.selected_offset + 4 :][:4].view(np.uint32)[0]) :].view(np.int16)
+            expected = reference.weights[layer.node.name].deltas.reshape(-1)
+            assert deltas[: len(expected)].tolist() == expected.tolist()
+            assert np.abs(expected).max() > 64, "the layer must have moved"
+
+
+def test_training_selects_where_nothing_was_selected(case: Case) -> None:
+    with case.host() as host:
+        host.select(case.sample, LABELS, 0, 16)
+        host.train(case.sample, LABELS, 2, 0.2)
+        explicit = case.learnt(host)
+        host.unlearn()
+        host.train(case.sample, LABELS, 2, 0.2)
+        assert (case.learnt(host) == explicit).all()
+
+
+def test_cached_features_change_nothing_but_the_number_of_pictures(case: Case) -> None:
+    """With as many copies as epochs every picture is the same as without a cache."""
+    with case.host() as host:
+        host.train(case.sample, LABELS, OPTIONS.epochs, 0.2)
+        fresh = case.learnt(host)
+        host.unlearn()
+        host.train(case.sample, LABELS, OPTIONS.epochs, 0.2, copies=OPTIONS.epochs)
+        assert (case.learnt(host) == fresh).all()
+        host.unlearn()
+        asked: set[tuple[int, int]] = set()
+
+        def sample(index: int, epoch: int) -> Int8:
+            asked.add((index, epoch))
+            return case.sample(index, epoch)
+
+        host.select(case.sample, LABELS)
+        host.train(sample, LABELS, OPTIONS.epochs, 0.2, copies=2)
+        assert {epoch for _, epoch in asked} == {-1, 0, 1}
+
+
+@given(st.data())
+def test_any_selection_fits(case: Case, data: st.DataObject) -> None:
+    """Random scores and budgets: what is handed out never exceeds what there is."""
+    candidates = case.selection.candidates
+    count = sum(c.channels for c in candidates)
+    scores = np.array(data.draw(st.lists(st.floats(0, 2.0**100, width=32), min_size=count, max_size=count)), np.float32)
+    ranking = [np.float32(v) for v in data.draw(st.permutations(range(len(candidates))))]
+    whole = case.budget()
+    budget = Budget(*(data.draw(st.integers(0, most)) for most in (whole.pool, whole.saved, 2**20)))
+    chosen = choose(candidates, scores, ranking, budget)
+    used = [0, 0, 0]
+    for c in candidates:
+        channels = chosen[c.node.name]
+        assert len(channels) <= c.limit
+        assert len(channels) % MULTIPLE == 0
+        assert list(channels) == sorted(set(channels))
+        lowest = min((scores[c.first + i] for i in channels), default=np.float32(0))
+        left_out = [scores[c.first + i] for i in range(c.channels) if i not in channels]
+        assert not channels or all(score <= lowest for score in left_out)
+        for i, cost in enumerate((LIST_BYTES + c.delta_bytes, c.saved_bytes, c.macs)):
+            used[i] += len(channels) * cost
+    assert all(u <= b for u, b in zip(used, (budget.pool, budget.saved, budget.macs), strict=True))
+
+
+def test_a_pool_that_is_too_small_says_how_large_it_must_be() -> None:
+    graph, scheme = network()
+    with pytest.raises(DoesNotFitError, match=r"training pool of 256 bytes is too small.*--pool 1"):
+        lower(graph, load_board("stm32f746"), "net", CLASSES, scheme, 256)
