@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
+
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tinytrain_compiler.evaluate.augment import Augmentation, apply, augment, draw
 from tinytrain_compiler.evaluate.draws import Draws, mix
 from tinytrain_compiler.ops import Int8
+from tinytrain_compiler.resources import RUNTIME
 
 # -- draws ---------------------------------------------------------------------------------------
 
@@ -123,3 +129,42 @@ def test_draws_reach_every_shift_and_stay_in_range() -> None:
     assert -6528 <= min(brightness) < -6400
     assert 6400 < max(brightness) <= 6528
     assert abs(np.corrcoef(contrasts, brightness)[0, 1]) < 0.08
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    library = tmp_path_factory.mktemp("augment") / "augment.so"
+    command = [
+        "cc",
+        "-std=c11",
+        "-O1",
+        "-fsanitize=undefined",
+        "-fno-sanitize-recover",
+        "-Wall",
+        "-Wextra",
+        "-Wconversion",
+    ]
+    subprocess.run(
+        [*command, "-Werror", "-fPIC", "-shared", str(RUNTIME / "tt_augment.c"), "-o", str(library)], check=True
+    )
+    return ctypes.CDLL(str(library))
+
+
+@given(st.integers(1, 33), st.integers(1, 33), st.integers(1, 4), st.integers(-128, 127), st.integers(0, 2**32 - 1))
+@example(128, 128, 3, -1, 7)
+def test_the_runtime_augments_the_same_bytes(
+    runtime: ctypes.CDLL, height: int, width: int, channels: int, zero: int, seed: int
+) -> None:
+    x = picture((height, width, channels), seed)
+    guarded = np.full(x.size + 32, 77, np.int8)
+    guarded[16:-16] = x.reshape(-1)
+    runtime.tt_augment(ctypes.c_void_p(guarded.ctypes.data + 16), height, width, channels, zero, ctypes.c_uint32(seed))
+    assert (guarded[16:-16].reshape(x.shape) == augment(x, zero, seed)).all()
+    assert (guarded[:16] == 77).all()
+    assert (guarded[-16:] == 77).all()
+
+
+def test_the_runtimes_seeds_are_mixed_alike(runtime: ctypes.CDLL) -> None:
+    runtime.tt_augment_seed.restype = ctypes.c_uint32
+    for seed, epoch, index in [(0, 0, 0), (1, 2, 3), (2**32 - 1, 39, 49)]:
+        assert runtime.tt_augment_seed(ctypes.c_uint32(seed), epoch, index) == mix(seed, epoch, index)
