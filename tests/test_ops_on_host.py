@@ -35,13 +35,28 @@ def kernels(family: str) -> list[Kernel]:
 
 @pytest.mark.parametrize("family", STRATEGIES)
 def test_gcc_computes_the_reference_bytes(family: str, tmp_path: Path) -> None:
+    """With the widest vectors of this machine."""
     require_or_skip("gcc")
     assert mismatches(examples(family), tmp_path) == []
+
+
+@pytest.mark.parametrize("family", ["conv", "pointwise", "depthwise"])
+def test_narrow_vectors_compute_the_reference_bytes(family: str, tmp_path: Path) -> None:
+    require_or_skip("gcc")
+    assert mismatches(examples(family), tmp_path, flags=["-O2"]) == []
+
+
+@pytest.mark.parametrize("family", STRATEGIES)
+def test_portable_kernels_compute_the_reference_bytes(family: str, tmp_path: Path) -> None:
+    """What a Cortex-M0 or M3 runs."""
+    require_or_skip("gcc")
+    assert mismatches(examples(family), tmp_path, flags=["-O2", "-DTT_PORTABLE"]) == []
 
 
 def test_clang_computes_the_reference_bytes(tmp_path: Path) -> None:
     require_or_skip("clang")
     few = [graph for family in STRATEGIES for graph in examples(family)[1:5]]
+    few += [graph for family in ("conv", "pointwise", "depthwise") for graph in examples(family)[5:15]]
     assert mismatches(few, tmp_path, "clang") == []
 
 
