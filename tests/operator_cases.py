@@ -148,3 +148,22 @@ STRATEGIES = {
     "conv": conv(), "pointwise": pointwise(), "depthwise": depthwise(), "fully_connected": fully_connected(),
     "add": add(), "avg_pool": avg_pool(), "max_pool": max_pool(), "softmax": softmax(), "lookup": lookup(),
 }  # fmt: skip
+
+
+@st.composite
+def wide(draw: Draw) -> Graph:
+    """More channels than a vector has lanes, with and without a rest; depthwise, pointwise and grouped."""
+    window, size = _window(draw, st.sampled_from([1, 2, 3, 5]))
+    channels = draw(st.sampled_from([12, 16, 17, 31, 32, 36, 48, 53]))
+    b = GraphBuilder((*size, channels), zero=draw(zeros), seed=draw(seeds))
+    kind = draw(st.sampled_from(["depthwise", "depthwise", "conv", "pointwise", "grouped"]))
+    if kind == "depthwise":
+        b.depthwise(b.input, **window, **_weighted(draw))
+    elif kind == "conv":
+        b.conv2d(b.input, draw(st.sampled_from([16, 19, 33])), **window, **_weighted(draw))
+    elif kind == "pointwise":
+        b.conv2d(b.input, draw(st.sampled_from([8, 16, 32, 45])), **_weighted(draw))
+    else:
+        groups = 2 if channels % 2 == 0 else 1
+        b.conv2d(b.input, groups * draw(st.sampled_from([8, 16, 17])), groups=groups, **window, **_weighted(draw))
+    return b.build()

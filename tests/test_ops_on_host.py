@@ -11,15 +11,23 @@ from pathlib import Path
 
 import pytest
 from batch import mismatches, sample
-from operator_cases import STRATEGIES
+from graphs import GraphBuilder
+from operator_cases import STRATEGIES, wide
+from tinytrain_compiler.codegen.kernels import kernel_bodies
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.ops import Kernel, operator_of, registered
+from tinytrain_compiler.targets.host import OPTIMISE
 from tools import require_or_skip
 
 COUNTS = {
     "conv": 32, "pointwise": 20, "depthwise": 32, "fully_connected": 20, "add": 16, "avg_pool": 24, "max_pool": 16,
     "softmax": 14, "lookup": 10,
 }  # fmt: skip
+
+
+def cpu_features() -> str:
+    info = Path("/proc/cpuinfo")
+    return info.read_text() if info.exists() else ""
 
 
 @cache
@@ -35,13 +43,50 @@ def kernels(family: str) -> list[Kernel]:
 
 @pytest.mark.parametrize("family", STRATEGIES)
 def test_gcc_computes_the_reference_bytes(family: str, tmp_path: Path) -> None:
+    """With the widest vectors of this machine."""
     require_or_skip("gcc")
     assert mismatches(examples(family), tmp_path) == []
+
+
+@pytest.mark.parametrize("family", ["conv", "pointwise", "depthwise"])
+def test_narrow_vectors_compute_the_reference_bytes(family: str, tmp_path: Path) -> None:
+    require_or_skip("gcc")
+    assert mismatches(examples(family), tmp_path, flags=["-O2"]) == []
+
+
+@pytest.mark.parametrize(
+    ("compiler", "flags"),
+    [("gcc", OPTIMISE), ("gcc", ("-O1",)), ("gcc", ("-O2", "-mavx2")), ("clang", OPTIMISE)],
+)
+def test_more_channels_than_lanes(compiler: str, flags: tuple[str, ...], tmp_path: Path) -> None:
+    require_or_skip(compiler)
+    if "-mavx2" in flags and "avx2" not in cpu_features():
+        pytest.skip("this processor has no AVX2")
+    assert mismatches(sample(wide(), 24), tmp_path, compiler, flags) == []
+
+
+def test_a_layer_too_large_for_the_stack_runs_the_portable_code() -> None:
+    def body(size: int) -> str:
+        b = GraphBuilder((size, size, 4))
+        b.depthwise(b.input, (3, 3))
+        (node,), tensors = b.build().nodes, b.build().tensors
+        return dict(kernel_bodies(operator_of(node).kernel(node, tensors)))["TT_USE_VECTOR"]  # type: ignore[arg-type]
+
+    assert "tt_vector" in body(112)
+    assert "tt_vector" not in body(224)
+
+
+@pytest.mark.parametrize("family", STRATEGIES)
+def test_portable_kernels_compute_the_reference_bytes(family: str, tmp_path: Path) -> None:
+    """What a Cortex-M0 or M3 runs."""
+    require_or_skip("gcc")
+    assert mismatches(examples(family), tmp_path, flags=["-O2", "-DTT_PORTABLE"]) == []
 
 
 def test_clang_computes_the_reference_bytes(tmp_path: Path) -> None:
     require_or_skip("clang")
     few = [graph for family in STRATEGIES for graph in examples(family)[1:5]]
+    few += [graph for family in ("conv", "pointwise", "depthwise") for graph in examples(family)[5:15]]
     assert mismatches(few, tmp_path, "clang") == []
 
 

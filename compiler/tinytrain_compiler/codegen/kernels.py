@@ -16,8 +16,9 @@ from ..ops import Kernel, operator_of
 from .render import LINE, environment, render
 
 # variant -> what the preprocessor asks; tried in order, `portable` last. MVE will stand first.
-VARIANTS = {"dsp": "TT_USE_DSP"}
+VARIANTS = {"dsp": "TT_USE_DSP", "vector": "TT_USE_VECTOR"}
 FULL_UNROLL = 8  # inner loops up to this many rounds are unrolled whole
+STACK_BYTES = 2**19  # what a `vector` kernel may hold on the stack; larger layers run the portable code
 INPUT_NAMES = {1: ("x",), 2: ("a", "b")}
 
 
@@ -91,7 +92,7 @@ def kernel_bodies(kernel: Kernel) -> list[tuple[str, str]]:
 def _body(template: str, kernel: Kernel) -> str:
     rounds = kernel.shape.get("KP", 4) // 4
     unroll = rounds if rounds <= FULL_UNROLL else next(n for n in (4, 3, 2, 1) if rounds % n == 0)
-    context = {**kernel.shape, **kernel.inline, "UNROLL": unroll}
+    context = {**kernel.shape, **kernel.inline, "UNROLL": unroll, "STACK_BYTES": STACK_BYTES}
     marker = "@constants@"
     body = render(template, constants=marker, **context)
     used = set(re.findall(r"\b[A-Z][A-Z0-9_]*\b", body))

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from ..ops import Int8
 
 WARNINGS = (*WARNING_FLAGS, "-Werror")
 OPTIMISE = ("-O3", "-march=native", "-ffp-contract=off")
+PROCESSES = 2  # compilers at a time
 GUARD = 64  # bytes on both sides of each region
 GUARD_BYTE = 0xA5
 
@@ -254,12 +256,16 @@ def build_library(
     library = build / f"lib{name}.so"
     trains = (directory / f"{name}_train.c").exists()
     own = [directory / source for source in model_sources(name, trains)]
-    sources = [str(path) for path in (*own, *sorted((directory / "runtime").glob("*.c")), shim)]
-    command = [
-        compiler, "-std=c11", *WARNINGS, *flags, "-fPIC", "-shared",
-        f"-I{directory}", f"-I{directory / 'runtime'}", *sources, "-o", str(library),
-    ]  # fmt: skip
+    sources = (*own, *sorted((directory / "runtime").glob("*.c")), shim)
+    common = (compiler, "-std=c11", *WARNINGS, *flags, "-fPIC", f"-I{directory}", f"-I{directory / 'runtime'}")
+    objects = [str(build / f"{i}.o") for i in range(len(sources))]
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        list(pool.map(lambda s, o: _compile([*common, "-c", str(s), "-o", o]), sources, objects))
+    _compile([*common, "-shared", *objects, "-o", str(library)])
+    return library
+
+
+def _compile(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise TinyTrainError(f"the generated C did not compile:\n{done.stderr.strip()}")
-    return library
