@@ -69,7 +69,7 @@ def tinytrain() -> None:
     "--policy",
     default="none",
     show_default=True,
-    help="What learns on the device: none, last-layer, bias, sparse-update.",
+    help="What learns on the device: none, last-layer, bias, sparse-update, full.",
 )
 @click.option(
     "--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="Layers and channels for sparse-update."

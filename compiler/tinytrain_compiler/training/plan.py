@@ -52,6 +52,7 @@ class TrainingPlan:
     learnt_bytes: int
     masks: dict[str, str] = field(default_factory=dict)  # node -> buffer
     saved: dict[str, str] = field(default_factory=dict)  # node -> buffer with its selected input channels
+    winners: dict[str, str] = field(default_factory=dict)  # node -> buffer with what its operator saves for itself
     forward_parameters: dict[str, str] = field(default_factory=dict)  # node -> buffer for effective weights and biases
     backward_parameters: dict[str, str] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
@@ -63,8 +64,7 @@ class TrainingPlan:
 
 def parameter_bytes(node: Node, layer: LearntLayer) -> tuple[int, int]:
     """(weights, biases) of a layer's effective copy; no weights where only the bias learns."""
-    rows = node.constants["weights"]
-    weights = len(rows) * -(-rows[0].size // 4) * 4 if layer.chosen else 0
+    weights = operator_of(node).weight_layout(node).bytes if layer.chosen else 0
     biases = -(-len(node.constants["bias"]) // 4) * 4  # depthwise kernels read whole groups of four
     return align(weights), align(4 * biases)
 
@@ -108,6 +108,10 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
             continue
         kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.chosen > 0)
         if kernel is not None:
+            saved = operator_of(node).saved_bytes(node, graph.tensors)
+            if saved:
+                plan.winners[node.name] = f"winners of {node.name}"
+                buffers.append(Buffer(plan.winners[node.name], [Span(forward[node.name], step, align(saved))]))
             buffers += _propagate(graph, act, buffer_of, born, dies, targets[0], step)
         else:
             _share(act, node, buffer_of, born, dies, targets, gradient, step)
@@ -126,11 +130,10 @@ def _with_layers(graph: Graph, scheme: Scheme) -> TrainingPlan:
     for node in graph.nodes:
         if node.name not in scheme.layers:
             continue
-        w = node.constants["weights"]
         chosen = len(scheme.layers[node.name].channels)
-        deltas = len(w) * (w.shape[1] * w.shape[2] if w.ndim == 4 else 1) * chosen
+        deltas = operator_of(node).weight_layout(node).count(chosen)
         bias_offset = offset
-        running_offset = bias_offset + 4 * len(w)
+        running_offset = bias_offset + 4 * len(node.constants["bias"])
         deltas_offset = running_offset + 2 * RUNNING_BYTES
         offset = -(-(deltas_offset + 2 * deltas) // 8) * 8
         layers.append(LearntLayer(node, chosen, bias_offset, running_offset, deltas_offset, deltas))
@@ -154,9 +157,9 @@ def _layer_buffers(
     name = plan.forward_parameters[node.name] = f"parameters of {node.name}"
     found = [Buffer(name, [Span(forward, forward, sum(parameter_bytes(node, layer)))])]
     if layer.chosen:
-        h, w, _ = graph.tensors[node.inputs[0]].shape
+        pixels = graph.tensors[node.inputs[0]].bytes // operator_of(node).weight_layout(node).channels
         plan.saved[node.name] = f"inputs of {node.name}"
-        found.append(Buffer(plan.saved[node.name], [Span(forward, step, align(h * w * layer.chosen))]))
+        found.append(Buffer(plan.saved[node.name], [Span(forward, step, align(pixels * layer.chosen))]))
     return found
 
 
