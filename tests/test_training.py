@@ -128,7 +128,7 @@ def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(case: Case
 
 def test_training_lowers_the_error_and_answers_the_support_set(case: Case) -> None:
     with case.host() as host:
-        repeated = host.train(lambda i, e: case.sample(i, e % OPTIONS.epochs if e >= 0 else e), LABELS, 60, 0.1)
+        repeated = host.train(lambda i, e: case.sample(i, e % OPTIONS.epochs if e >= 0 else e), LABELS, 150, 0.2)
         answers = [host.infer(x).label for x in case.clean]
     assert np.mean(repeated.errors[-5:]) < 0.5 * repeated.errors[0]
     assert answers == LABELS
