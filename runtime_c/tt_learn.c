@@ -14,19 +14,21 @@ void tt_effective(const tt_learn_params *p, const tt_learn_state *s, int8_t *wei
         return;
     }
     effective->weights = weights;
-    memcpy(weights, p->pretrained->weights, (size_t)(p->outputs * p->row_bytes));
-    const int16_t *delta = s->deltas;
-    for (int32_t o = 0; o < p->outputs; o++, weights += p->row_bytes) {
-        int32_t moved = 0; /* keeps the input's zero point folded into the bias */
-        for (int32_t tap = 0; tap < p->taps; tap++) {
-            for (int32_t i = 0; i < s->chosen; i++) {
-                int8_t *const w = weights + tap * p->inputs + s->channels[i];
-                const int8_t value = tt_clamp(*w + ((*delta++ + 128) >> 8), -128, 127);
+    const tt_weight_layout *const l = &p->layout;
+    memcpy(weights, p->pretrained->weights, (size_t)l->bytes);
+    for (int32_t i = 0; i < s->chosen; i++) {
+        const int32_t group = s->channels[i] / l->group_inputs, within = s->channels[i] % l->group_inputs;
+        const int16_t *delta = s->deltas + i;
+        for (int32_t o = 0; o < l->group_outputs; o++) {
+            int8_t *w = weights + group * l->group_stride + o * l->output_stride + within;
+            int32_t moved = 0; /* keeps the input's zero point folded into the bias */
+            for (int32_t tap = 0; tap < l->taps; tap++, w += l->tap_stride, delta += s->chosen) {
+                const int8_t value = tt_clamp(*w + ((*delta + 128) >> 8), -128, 127);
                 moved += value - *w;
                 *w = value;
             }
+            bias[group * l->group_outputs + o] -= moved * p->pretrained->input_zero;
         }
-        bias[o] -= moved * p->pretrained->input_zero;
     }
 }
 
@@ -85,13 +87,15 @@ void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent)
 void tt_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, int32_t pixels,
                    int32_t exponent, int32_t magnitude)
 {
-    const int32_t norm_shift = tt_headroom((uint64_t)magnitude * (uint32_t)pixels, 23);
+    const int32_t shift = tt_safe_shift(magnitude, (uint64_t)pixels); /* 0 up to 65,538 pixels */
+    const int32_t norm_shift = tt_headroom((uint64_t)magnitude * (uint32_t)pixels >> shift, 23);
     const tt_step step = tt_step_size(rate, s->bias_running, p->bias_norm);
     uint64_t squares = 0;
+    exponent += shift;
     for (int32_t o = 0; o < p->outputs; o++) {
         int32_t sum = 0;
         for (int32_t pixel = 0; pixel < pixels; pixel++) {
-            sum += g[pixel * p->outputs + o];
+            sum += tt_shift_round(g[pixel * p->outputs + o], shift);
         }
         const uint64_t part = (uint32_t)(sum < 0 ? -sum : sum) >> norm_shift;
         squares += part * part;

@@ -10,11 +10,23 @@
 #include "tinytrain.h"
 #include "tt_gradient.h"
 
+/*
+ * Which weights an input channel has, and where. Input channel c is number c % group_inputs of group c / group_inputs
+ * and meets that group's outputs; the weight of the group's output o and a tap lies at
+ * group * group_stride + o * output_stride + tap * tap_stride + c % group_inputs.
+ * One group: an ordinary convolution or a fully connected layer. A group a channel: depthwise.
+ */
+typedef struct tt_weight_layout {
+    int32_t bytes; /* of all weights */
+    int32_t group_outputs, group_inputs, taps;
+    int32_t group_stride, output_stride, tap_stride;
+} tt_weight_layout;
+
 /* One trained layer, const, in flash. */
 typedef struct tt_learn_params {
     const tt_conv_params *pretrained;
-    int32_t outputs, row_bytes;      /* rows of the weights, and their length in bytes */
-    int32_t inputs, taps;            /* input channels and taps of a row (0 taps: the bias alone learns) */
+    int32_t outputs;                 /* of all groups */
+    tt_weight_layout layout;         /* all 0 where the bias alone learns */
     tt_factors weight_scales;        /* s_w, per output; of candidates for selection */
     tt_factors weight_inverse;       /* 1 / s_w, per output */
     tt_factors bias_inverse;         /* 1 / (s_w s_x), per output */
@@ -33,7 +45,7 @@ typedef struct tt_learn_state {
     int32_t chosen;
     float weight_norm; /* of these channels' pretrained weights, in units of a delta at scale 1 */
     uint32_t saved;    /* of a candidate: where its inputs lie among the saved ones */
-    int16_t *deltas; /* outputs x taps x chosen */
+    int16_t *deltas;   /* group_outputs x taps x chosen */
     int32_t *bias;   /* outputs */
     tt_running *weight_running, *bias_running;
 } tt_learn_state;

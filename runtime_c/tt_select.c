@@ -23,14 +23,16 @@ void tt_fisher_add(float *scores, const int8_t *x, const int16_t *dx, int32_t pi
 /* The sum of input channel c's squared pretrained weights, each output's times its scale's squared fraction. */
 static uint64_t squared_weights(const tt_learn_params *p, int32_t c)
 {
+    const tt_weight_layout *const l = &p->layout;
+    const int32_t group = c / l->group_inputs, within = c % l->group_inputs;
     uint64_t total = 0;
-    for (int32_t o = 0; o < p->outputs; o++) {
-        const int8_t *w = p->pretrained->weights + o * p->row_bytes + c;
+    for (int32_t o = 0; o < l->group_outputs; o++) {
+        const int8_t *w = p->pretrained->weights + group * l->group_stride + o * l->output_stride + within;
         uint32_t sum = 0;
-        for (int32_t tap = 0; tap < p->taps; tap++, w += p->inputs) {
+        for (int32_t tap = 0; tap < l->taps; tap++, w += l->tap_stride) {
             sum += (uint32_t)(*w * *w);
         }
-        const int32_t f = p->weight_scales.values[o];
+        const int32_t f = p->weight_scales.values[group * l->group_outputs + o];
         total += (uint64_t)sum * (uint32_t)((f * f) >> 14);
     }
     return total;

@@ -57,6 +57,19 @@ def integer_gradients(graph: Graph, node: Node, values: Mapping[str, Int8], grad
     return list(found)
 
 
+def positions(node: Node, channels: list[int]) -> NDArray[np.int64]:
+    """(outputs of a group, KH, KW, selected): flat indices of the weights that the selected channels meet."""
+    shape = node.constants["weights"].shape
+    outputs, kh, kw, per_in = shape if len(shape) == 4 else (shape[0], 1, 1, shape[1])
+    groups = outputs if node.op == "depthwise_conv2d" else getattr(node.attributes, "groups", 1)
+    per_out = outputs // groups
+    found = np.empty((per_out, kh, kw, len(channels)), np.int64)
+    for o, ky, kx, j in np.ndindex(found.shape):
+        row = channels[j] // per_in * per_out + o
+        found[o, ky, kx, j] = ((row * kh + ky) * kw + kx) * per_in + channels[j] % per_in
+    return found
+
+
 @cache
 def examples(family: str) -> list[Graph]:
     return sample(STRATEGIES[family], 60)

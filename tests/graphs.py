@@ -23,6 +23,7 @@ from tinytrain_compiler.ops.reshape import ReshapeAttributes
 from tinytrain_compiler.ops.softmax import SoftmaxAttributes
 from tinytrain_compiler.ops.window import Window
 from tinytrain_compiler.targets.host import HostLayout
+from tinytrain_compiler.training.scheme import Scheme
 
 Shape = tuple[int, ...]
 Limits = tuple[int, int]
@@ -238,13 +239,19 @@ def describe(graph: Graph) -> str:
 
 
 def write_model(
-    graph: Graph, name: str, directory: Path, board: str | Path = "stm32f746", classes: int = 3, spaced: bool = False
+    graph: Graph,
+    name: str,
+    directory: Path,
+    board: str | Path = "stm32f746",
+    classes: int = 3,
+    spaced: bool = False,
+    scheme: Scheme | None = None,
 ) -> Lowered:
     """Plan, generate and write all C of a graph into `directory`.
 
     spaced: no two buffers share memory and GAP bytes lie between them, which nobody may touch.
     """
-    lowered = lower(graph, load_board(board), name, classes)
+    lowered = lower(graph, load_board(board), name, classes, scheme)
     if spaced:
         lowered = replace(lowered, plan=spaced_plan(lowered.plan))
     for path, text in emit(lowered, ModelInfo(name, "0" * 64, " --test", classes, None)).items():

@@ -21,7 +21,7 @@ def _side(draw: Draw, extent: int, pads: int) -> int:
     return max(1, extent - pads) + draw(st.sampled_from([0, 0, 1, 2, 3, 5, 7]))
 
 
-def _window(
+def window_of(
     draw: Draw, kernels: st.SearchStrategy[int], dilated: bool = True
 ) -> tuple[dict[str, Any], tuple[int, int]]:
     """Keyword arguments of a window, pads below the kernel's extent, and a picture's height and width."""
@@ -54,7 +54,7 @@ def _weighted(draw: Draw) -> dict[str, Any]:
 @st.composite
 def conv(draw: Draw) -> Graph:
     """Regular and grouped convolutions."""
-    window, size = _window(draw, st.integers(1, 7))
+    window, size = window_of(draw, st.integers(1, 7))
     groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
     channels, out = groups * draw(st.integers(1, 9)), groups * draw(st.integers(1, 9))
     b = GraphBuilder((*size, channels), zero=draw(zeros), seed=draw(seeds))
@@ -75,7 +75,7 @@ def pointwise(draw: Draw) -> Graph:
 @st.composite
 def depthwise(draw: Draw) -> Graph:
     """In place wherever the output is no larger than the input."""
-    window, size = _window(draw, st.integers(1, 7))
+    window, size = window_of(draw, st.integers(1, 7))
     b = GraphBuilder((*size, draw(st.integers(1, 11))), zero=draw(zeros), seed=draw(seeds))
     b.depthwise(b.input, **window, **_weighted(draw))
     return b.build()
@@ -106,7 +106,7 @@ def add(draw: Draw) -> Graph:
 @st.composite
 def avg_pool(draw: Draw) -> Graph:
     """Windows, and now and then the whole picture."""
-    window, size = _window(draw, st.integers(1, 4), dilated=False)
+    window, size = window_of(draw, st.integers(1, 4), dilated=False)
     del window["dilation"]
     b = GraphBuilder((*size, draw(st.integers(1, 9))), zero=draw(zeros), seed=draw(seeds))
     ratio = draw(st.sampled_from([0.02, 0.1, 0.8, 1.0, 1.9, 50.0]))
@@ -118,7 +118,7 @@ def avg_pool(draw: Draw) -> Graph:
 
 @st.composite
 def max_pool(draw: Draw) -> Graph:
-    window, size = _window(draw, st.integers(1, 4), dilated=False)
+    window, size = window_of(draw, st.integers(1, 4), dilated=False)
     del window["dilation"]
     b = GraphBuilder((*size, draw(st.integers(1, 9))), zero=draw(zeros), seed=draw(seeds))
     b.max_pool(b.input, limits=draw(limits), **window)
@@ -153,7 +153,7 @@ STRATEGIES = {
 @st.composite
 def wide(draw: Draw) -> Graph:
     """More channels than a vector has lanes, with and without a rest; depthwise, pointwise and grouped."""
-    window, size = _window(draw, st.sampled_from([1, 2, 3, 5]))
+    window, size = window_of(draw, st.sampled_from([1, 2, 3, 5]))
     channels = draw(st.sampled_from([12, 16, 17, 31, 32, 36, 48, 53]))
     b = GraphBuilder((*size, channels), zero=draw(zeros), seed=draw(seeds))
     kind = draw(st.sampled_from(["depthwise", "depthwise", "conv", "pointwise", "grouped"]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,13 @@ from graphs import GraphBuilder, describe, random_inputs
 from numpy.typing import NDArray
 from real_operators import real_forward
 from tinytrain_compiler.graph import Graph, Node
-from tinytrain_compiler.graph.gradient import MANTISSA_MAX, Gradient
+from tinytrain_compiler.graph.gradient import MANTISSA_MAX, Factors, Gradient
 from tinytrain_compiler.ops import Int8, operator_of
 from tinytrain_compiler.reference import run_all
+from tinytrain_compiler.resources import RUNTIME
+from tinytrain_compiler.training.backward import bias_gradient
+from tinytrain_compiler.training.trainer import BIAS_MAX, Running, TrainedTensor, update
+from tools import require_or_skip
 
 
 @pytest.fixture
@@ -127,3 +133,52 @@ def test_weight_gradients_stay_in_int32_where_rounding_counts() -> None:
     node = graph.nodes[-1]
     found = operator_of(node).weight_gradient(node, graph.tensors, x, Gradient(mantissa, 0), np.array([0]))
     assert 2**29 <= np.abs(found.values).max() < INT32
+
+
+PIXELS = [65_537, 65_538, 65_539, 131_077]  # 32767 * 65538 is 2**31 - 2
+BIAS_PROGRAM = """
+#include <stdio.h>
+#include "tt_learn.h"
+static int16_t g[131077 * 2];
+int main(void)
+{
+    static const int16_t inverses[] = { 32767, 32767 };
+    static const tt_conv_params conv;
+    static const tt_learn_params layer = { .pretrained = &conv, .outputs = 2, .bias_inverse = { inverses, 0 },
+                                           .bias_norm = 1.0f };
+    for (int32_t i = 0; i < 131077 * 2; i++) g[i] = i % 2 ? -32767 : 32767;
+    const int32_t pixels[] = { 65537, 65538, 65539, 131077 };
+    for (int32_t i = 0; i < 4; i++) {
+        int32_t bias[2] = { 0, 0 };
+        tt_running running = { 16777216.0f, 3 };
+        const tt_learn_state s = { .bias = bias, .bias_running = &running };
+        tt_rate rate = { 1.0f, 1, 0 };
+        tt_learn_bias(&layer, &s, &rate, g, pixels[i], 0, 32767);
+        printf("%d %d %.9g\\n", (int)bias[0], (int)bias[1], (double)running.mean);
+    }
+    return 0;
+}
+"""
+
+
+def test_bias_sums_stay_in_int32_beyond_65538_pixels(tmp_path: Path) -> None:
+    """In C under the sanitizer, and the reference's values: mantissas lose a bit where the sum has no room."""
+    require_or_skip("gcc")
+    (tmp_path / "bias.c").write_text(BIAS_PROGRAM)
+    sources = [tmp_path / "bias.c", RUNTIME / "tt_learn.c", RUNTIME / "tt_head.c"]
+    flags = ["-std=c11", "-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all", f"-I{RUNTIME}"]
+    subprocess.run(["gcc", *flags, *map(str, sources), "-lm", "-o", str(tmp_path / "bias")], check=True)
+    ran = subprocess.run([str(tmp_path / "bias")], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    for pixels, line in zip(PIXELS, ran.stdout.splitlines(), strict=True):
+        row = np.array([[MANTISSA_MAX, -MANTISSA_MAX]], np.int16)
+        gradient = bias_gradient(Gradient(np.repeat(row, pixels, axis=0), 0))
+        assert 2**29 <= np.abs(gradient.values).max() < INT32
+        assert gradient.exponent == {65_537: 0, 65_538: 0, 65_539: 1, 131_077: 2}[pixels]
+        factors = Factors(np.full(2, MANTISSA_MAX, np.int16), 0)
+        bias = TrainedTensor(np.zeros(2, np.int64), -BIAS_MAX, BIAS_MAX, np.float32(1), factors)
+        bias.running = Running(np.float32(2**24), 3)
+        update(bias, gradient, 1.0, 1)
+        assert [int(v) for v in line.split()[:2]] == bias.deltas.tolist()
+        assert np.float32(line.split()[2]) == bias.running.mean
+        assert bias.deltas.any()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import tinytrain_compiler.training.backward as backward_module
-from backward_cases import Floats, cosine
+from backward_cases import Floats, cosine, positions
 from batch import sample
 from graphs import ALL, GraphBuilder, describe, random_inputs
 from hypothesis import strategies as st
@@ -92,19 +92,15 @@ def networks(draw: st.DrawFn) -> Network:
 BLOCKS = ["inverted", "inverted", "shared", "strided", "grouped", "dilated", "clip", "max", "average"]
 
 
-def weights_may_learn(node: Node) -> bool:
-    return node.op == "conv2d" and node.attributes.groups == 1
-
-
 def make_scheme(graph: Graph, seed: int) -> Scheme:
-    """About half of the layers in front of the embedding; of those that can, some with weights."""
+    """About half of the layers in front of the embedding, some with weights."""
     rng = np.random.default_rng(seed)
     names = {node.output for node in graph.nodes[: next(i for i, n in enumerate(graph.nodes) if n.op == "softmax") - 2]}
     layers = {}
     for node in graph.nodes:
         if "weights" in node.constants and node.output in names and rng.random() < 0.6:
-            count = graph.tensors[node.inputs[0]].shape[-1]
-            chosen = rng.permutation(count)[: rng.integers(0, count + 1)] if weights_may_learn(node) else []
+            count = operator_of(node).weight_layout(node).channels
+            chosen = rng.permutation(count)[: rng.integers(0, count + 1)]
             layers[node.name] = TrainedLayer(tuple(int(c) for c in sorted(chosen)))
     first = graph.nodes[0].name
     return Scheme(layers or {first: TrainedLayer((0, 2))})
@@ -219,9 +215,9 @@ def check_forwards(case: Case, seed: int) -> None:
         shape, move = node.constants["weights"].shape, None
         g_weights, g_bias = expected[node.name]
         if g_weights is not None:
-            part = rng.normal(0, 1, (*shape[:-1], len(channels)))
+            part = rng.normal(0, 1, g_weights.shape)
             move = np.zeros(shape)
-            move[..., channels] = part
+            move.reshape(-1)[positions(node, channels)] = part
             predicted += float((part * g_weights).sum())
             size += float(np.linalg.norm(part) * np.linalg.norm(g_weights))
         bias = rng.normal(0, 1, len(node.constants["bias"]))
@@ -345,11 +341,11 @@ def test_an_operator_without_a_rule_beside_the_path_is_no_problem() -> None:
     assert set(run_backward(b.build(features=x), Scheme({"trained": TrainedLayer((0, 1))}))) == {"trained"}
 
 
-def test_weights_of_a_layer_that_cannot_learn_them_are_refused() -> None:
+def test_weights_of_an_operator_without_any_are_refused() -> None:
     b = GraphBuilder((4, 4, 3))
-    graph = b.build(features=b.depthwise(b.input, name="deep"))
-    with pytest.raises(NoBackwardRuleError, match="deep: depthwise_conv2d cannot learn its weights"):
-        run_backward(graph, Scheme({"deep": TrainedLayer((0,))}))
+    graph = b.build(features=b.avg_pool(b.input, name="average"))
+    with pytest.raises(NoBackwardRuleError, match="average: avg_pool cannot learn its weights"):
+        run_backward(graph, Scheme({"average": TrainedLayer((0,))}))
 
 
 # -- masks -----------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from backward_cases import (
     integer_gradients,
     make_gradient,
     make_input,
+    positions,
 )
 from graphs import GraphBuilder, describe, random_inputs
 from hypothesis import given, settings
@@ -167,19 +168,14 @@ def test_pools_hand_on_the_whole_gradient() -> None:
 # -- gradients of parameters ----------------------------------------------------------------------
 
 
-def weight_graphs() -> st.SearchStrategy[Graph]:
-    dense = STRATEGIES["conv"].filter(lambda g: g.nodes[-1].attributes.groups == 1)
-    return st.one_of(dense, STRATEGIES["pointwise"])
-
-
 def check_weight_gradient(graph: Graph, gradient: Gradient, channels: list[int], seed: int) -> None:
     node = graph.nodes[-1]
-    x = make_input(graph, seed).reshape(graph.tensors[node.inputs[0]].shape)
+    x = run_all(graph, make_input(graph, seed))[node.inputs[0]]
     q = graph.tensors[node.inputs[0]].quantization
     found = operator_of(node).weight_gradient(node, graph.tensors, x, gradient, np.array(channels, np.intp))
     expected = floats._weight_gradient(graph, node, x, gradient.real, channels)
     assert np.abs(found.values).max() < INT32
-    pixels = int(np.prod(graph.tensors[node.output].shape[:2]))
+    pixels = graph.tensors[node.output].bytes // len(node.constants["bias"])
     reach = gradient.magnitude * pixels * 255  # rounding costs half a step per pixel, and only beyond int32
     step = 0.0 if reach < INT32 else reach / 2**30
     tolerance = pixels * 255 * q.scale * np.ldexp(step, gradient.exponent) + 1e-12 * np.abs(expected).max()
@@ -188,7 +184,7 @@ def check_weight_gradient(graph: Graph, gradient: Gradient, channels: list[int],
 
     real = (q.scale * (x.astype(np.float64) - q.zero_point))[None]
     weights = real_weights(node)
-    index = np.arange(weights.size).reshape(weights.shape)[..., channels].reshape(-1)
+    index = positions(node, channels).reshape(-1)
     at = np.random.default_rng(seed).permutation(index.size)[:12]
 
     def loss(batch: Floats) -> Floats:
@@ -199,11 +195,13 @@ def check_weight_gradient(graph: Graph, gradient: Gradient, channels: list[int],
     assert np.abs(found.real.reshape(-1)[at] - numeric).max() <= tolerance + exact, describe(graph)
 
 
-@settings(max_examples=40, deadline=None)
-@given(weight_graphs(), gradients, st.data())
-def test_weight_gradients_are_those_of_the_real_operator(graph: Graph, how: tuple, data: st.DataObject) -> None:
+@pytest.mark.parametrize("family", WEIGHTED)
+@settings(max_examples=30, deadline=None)
+@given(gradients, st.data())
+def test_weight_gradients_are_those_of_the_real_operator(family: str, how: tuple, data: st.DataObject) -> None:
     kind, seed, exponent = how
-    count = graph.tensors[graph.input].shape[2]
+    graph = data.draw(STRATEGIES[family])
+    count = graph.tensors[graph.nodes[-1].inputs[0]].shape[-1]
     channels = data.draw(st.lists(st.integers(0, count - 1), min_size=1, unique=True))  # any order
     check_weight_gradient(graph, make_gradient(graph, graph.nodes[-1], kind, seed, exponent), channels, seed)
 

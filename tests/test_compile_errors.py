@@ -281,7 +281,7 @@ def test_manifest_cannot_make_a_recompile_delete_outside_its_folder(compiled_sma
 
 
 def test_a_policy_that_has_to_pass_an_operator_without_backward_rule_says_so(tmp_path: Path) -> None:
-    """Max pooling has no backward kernel in C yet: the layer is named, and nothing is written."""
+    """Softmax has none: the layer is named, and nothing is written."""
     from graphs import GraphBuilder
     from tinytrain_compiler.boards import load_board
     from tinytrain_compiler.compile import lower
@@ -290,7 +290,7 @@ def test_a_policy_that_has_to_pass_an_operator_without_backward_rule_says_so(tmp
 
     b = GraphBuilder((8, 8, 3))
     x = b.conv2d(b.input, 4, name="first")
-    graph = b.build(features=b.avg_pool(b.max_pool(x, (2, 2), stride=(2, 2), name="squeeze")))
+    graph = b.build(features=b.avg_pool(b.softmax(x, name="squeeze")))
     with pytest.raises(TinyTrainError, match=r"squeeze.*no backward rule.*choose another policy") as error:
         lower(graph, load_board("stm32f746"), "net", 3, Scheme({"first": TrainedLayer()}))
     assert error.value.exit_code == 2

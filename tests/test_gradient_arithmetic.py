@@ -22,7 +22,6 @@ from tinytrain_compiler.graph.gradient import (
 from tinytrain_compiler.ops.backward import (
     headroom,
     input_pre_shift,
-    l1_bound,
     masked,
     parameter_shift,
     prepare,
@@ -223,6 +222,8 @@ def test_l1_norms_where_rounding_counts() -> None:
 @example(MANTISSA_MAX, 32897, 255)
 @example(MANTISSA_MAX, 257, 255)
 @example(1, 2**20, 255)
+@example(MANTISSA_MAX, 65_538, 1)  # the largest sum of biases that loses no bit
+@example(MANTISSA_MAX, 65_539, 1)
 def test_no_parameter_gradient_leaves_int32(magnitude: int, terms: int, factor: int) -> None:
     g = gradient([magnitude, -magnitude])
     shift = parameter_shift(g, terms, factor)
@@ -230,10 +231,6 @@ def test_no_parameter_gradient_leaves_int32(magnitude: int, terms: int, factor: 
     assert reached < INT32
     whole = magnitude * terms * factor
     assert not shift or whole / 2**shift >= 2**30 - terms * factor / 4, "no more than one bit is given away"
-
-
-def test_a_convolution_on_the_largest_board_pictures_sums_its_bias_in_int32() -> None:
-    assert MANTISSA_MAX * 256 * 256 < INT32
 
 
 @given(mantissas, st.integers(0, 16), st.integers(-20, 20))
@@ -244,12 +241,6 @@ def test_scaling_channels_is_off_by_less_than_one_step(values: list[int], pre_sh
     scaled = scale_channels(g, quantize_factors(scales), pre_shift)
     for value, scale, got in zip(exact(g), scales, exact(scaled), strict=True):
         assert abs(value * Fraction(float(scale)) - got) < Fraction(2) ** scaled.exponent
-
-
-def test_l1_bound_counts_the_lowest_weight() -> None:
-    """-128 has no positive counterpart in int8."""
-    weights = np.array([[-128, 1], [-128, 127]], np.int8)
-    assert (l1_bound(weights, (0,)), l1_bound(weights, (1,)), l1_bound(weights, (0, 1))) == (256, 255, 384)
 
 
 @given(mantissas, st.integers(0, 2**6 - 1), exponents)

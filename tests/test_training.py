@@ -30,22 +30,31 @@ LABELS = [i % CLASSES for i in range(SAMPLES)]
 
 
 def network() -> tuple[Graph, Scheme]:
-    """Residuals, a strided 3x3 with asymmetric pads, depthwise, odd channel counts, a clip, a pool with borders."""
-    b = GraphBuilder((9, 11, 3), seed=1)
+    """Residuals, strides with asymmetric pads, depthwise and grouped layers, a dilation, odd channel counts, a clip,
+    overlapping pools with borders, a vector's layer. All learn weights but one."""
+    b = GraphBuilder((13, 15, 3), seed=1)
     x = b.conv2d(b.input, 7, THREE, stride=TWO, pad_before=(0, 0), pad_after=ONE, zero=-128, name="stem")
     y = b.conv2d(x, 18, zero=-128, limits=(-128, 100), name="expand")
     y = b.depthwise(y, THREE, pad_before=ONE, pad_after=ONE, zero=-128, name="depthwise")
     x = b.add(x, b.conv2d(y, 7, name="project"))
-    x = b.avg_pool(x, (3, 2), stride=TWO, pad_before=ONE, pad_after=(0, 1), name="pool")
-    x = b.conv2d(x, 13, THREE, pad_before=ONE, pad_after=ONE, zero=-128, name="last")
-    features = b.reshape(b.avg_pool(x, name="global"))
+    x = b.max_pool(x, THREE, stride=(1, 2), pad_before=ONE, pad_after=(0, 1), name="winners")
+    x = b.avg_pool(x, (3, 2), stride=(2, 1), pad_before=ONE, pad_after=(0, 1), name="pool")
+    x = b.conv2d(x, 15, THREE, pad_before=ONE, pad_after=ONE, zero=-128, name="wide")
+    x = b.conv2d(x, 10, (3, 2), groups=5, dilation=(1, 2), pad_before=ONE, pad_after=ONE, zero=-128, name="grouped")
+    x = b.depthwise(x, THREE, stride=TWO, pad_before=(0, 1), pad_after=ONE, zero=-128, name="strided")
+    x = b.conv2d(b.avg_pool(x, name="global"), 13, name="frozen weights")
+    features = b.fully_connected(b.reshape(x), 24, name="vector")
     graph = b.build(b.fully_connected(features, 5, name="classifier"), features)
     layers = {
-        "stem": TrainedLayer(),
+        "stem": TrainedLayer((0, 2)),
         "expand": TrainedLayer((0, 2, 3, 6)),
-        "depthwise": TrainedLayer(),
+        "depthwise": TrainedLayer((17, 0, 5, 6, 7, 12)),
         "project": TrainedLayer(tuple(range(0, 18, 3))),
-        "last": TrainedLayer((6, 1, 2)),
+        "wide": TrainedLayer((6, 1, 2)),
+        "grouped": TrainedLayer((1, 14, 3, 4, 5)),
+        "strided": TrainedLayer(tuple(range(10))),
+        "frozen weights": TrainedLayer(),
+        "vector": TrainedLayer((2, 3, 12, 4)),
     }
     return graph, Scheme(layers)
 
@@ -119,7 +128,7 @@ def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(case: Case
 
 def test_training_lowers_the_error_and_answers_the_support_set(case: Case) -> None:
     with case.host() as host:
-        repeated = host.train(lambda i, e: case.sample(i, e % OPTIONS.epochs if e >= 0 else e), LABELS, 60, 0.2)
+        repeated = host.train(lambda i, e: case.sample(i, e % OPTIONS.epochs if e >= 0 else e), LABELS, 150, 0.2)
         answers = [host.infer(x).label for x in case.clean]
     assert np.mean(repeated.errors[-5:]) < 0.5 * repeated.errors[0]
     assert answers == LABELS

@@ -69,7 +69,7 @@ def tinytrain() -> None:
     "--policy",
     default="none",
     show_default=True,
-    help="What learns on the device: none, last-layer, bias, sparse-update, tinytrain.",
+    help="What learns on the device: none, last-layer, bias, sparse-update, tinytrain, full.",
 )
 @click.option(
     "--scheme",

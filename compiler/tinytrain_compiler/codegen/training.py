@@ -60,13 +60,15 @@ def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str) -> BackwardK
             use(f"{node.name}/learn", operator.learning_kernel(node, graph.tensors), node.name, prototype)
         if action.kind == "propagate":
             kernel = operator.gradient_kernel(node, graph.tensors, trained)
+            saving = operator.saving_kernel(node, graph.tensors)
             assert kernel is not None
-            weighted = "weights" in node.constants
-            prototype = (
-                "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude)"
-                if weighted
-                else "int32_t {}(int16_t *g, int16_t *dx)"
-            )
+            if "weights" in node.constants:
+                prototype = "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude)"
+            elif saving is not None:
+                prototype = "int32_t {}(const int16_t *g, int16_t *dx, const uint32_t *winners)"
+                use(f"{node.name}/save", saving, node.name, "void {}(uint32_t *winners, const int8_t *x)")
+            else:
+                prototype = "int32_t {}(int16_t *g, int16_t *dx)"
             use(f"{node.name}/gradient", kernel, node.name, prototype)
     return BackwardKernels(symbols, kernels)
 
@@ -114,32 +116,33 @@ class TrainingText:
             buffer = self._plan.forward_parameters[node.name]
             lines += self._effective(layer, buffer, weights)
         if layer is not None and layer.learns_weights:
-            h, w, c = self._graph.tensors[node.inputs[0]].shape
+            c = operator_of(node).weight_layout(node).channels
+            pixels = self._graph.tensors[node.inputs[0]].bytes // c
             target, source = self._at(self._plan.saved[node.name]), self._names.address(node.inputs[0])
             if layer.selected_offset is not None:
                 group = self._fisher_input(node).group
                 lines += [
                     f"if (keep == TT_KEEP_FISHER + {group}) {{",
-                    f"    memcpy({self._fisher_place(node)}, {source}, {h * w * c});",
+                    f"    memcpy({self._fisher_place(node)}, {source}, {pixels * c});",
                     "}",
                 ]
                 target += " + state.saved"
-            call = f"tt_save_channels({target}, {source}, {h * w}, {c}, state.channels, state.chosen);"
+            call = f"tt_save_channels({target}, {source}, {pixels}, {c}, state.channels, state.chosen);"
             lines += ["if (keep == TT_KEEP) {", f"    {call}", "}"]
         return lines
 
     def after(self, node: Node) -> list[str]:
         """C statements behind it."""
-        if node.name not in self._plan.masks:
-            return []
-        low, high = limits(node)
-        count = self._graph.tensors[node.output].bytes
-        mask = self._cast("uint32_t", self._plan.masks[node.name])
-        return [
-            "if (keep > 0) {",
-            f"    tt_save_mask({mask}, {self._names.address(node.output)}, {count}, {low}, {high});",
-            "}",
-        ]
+        calls = []
+        if node.name in self._plan.masks:
+            low, high = limits(node)
+            count = self._graph.tensors[node.output].bytes
+            mask = self._cast("uint32_t", self._plan.masks[node.name])
+            calls.append(f"tt_save_mask({mask}, {self._names.address(node.output)}, {count}, {low}, {high});")
+        if node.name in self._plan.winners:
+            function, winners = self._kernels.symbols[f"{node.name}/save"], self._winners(node)
+            calls.append(f"{function}({winners}, {self._names.address(node.inputs[0])});")
+        return ["if (keep > 0) {", *(f"    {call}" for call in calls), "}"] if calls else []
 
     def is_frozen(self, step: int) -> bool:
         """Whether the node of this step lies in front of all that learn."""
@@ -201,7 +204,6 @@ class TrainingText:
 
     def _layer(self, layer: LearntLayer) -> dict[str, Any]:
         node = layer.node
-        w = node.constants["weights"]
         channels = list(self._plan.scheme.layers[node.name].channels)
         scales = node.constants["weight_scales"]
         units = bias_units(self._graph, node)
@@ -212,10 +214,8 @@ class TrainingText:
             "inverses_name": self._names.of("inverses_of", node),
             "state": self._names.of("state_of", node),
             "node": c_comment(node.name),
-            "outputs": len(w),
-            "row_bytes": -(-w[0].size // 4) * 4,
-            "inputs": w.shape[-1],
-            "taps": w[0].size // w.shape[-1],
+            "outputs": len(scales),
+            "layout": operator_of(node).weight_layout(node),
             "channels": channels,
             "selected_offset": layer.selected_offset,
             "what": self._what(layer),
@@ -293,7 +293,8 @@ class TrainingText:
         exponent, variable = self._exponents[a.source], self._variable(a.target)
         function = self._kernels.symbols[f"{a.node.name}/gradient"]
         if "weights" not in a.node.constants:
-            return [f"{variable} = {exponent} + {function}({self._g(a.source)}, {self._g(a.target)});"]
+            saved = f", {self._winners(a.node)}" if a.node.name in self._plan.winners else ""
+            return [f"{variable} = {exponent} + {function}({self._g(a.source)}, {self._g(a.target)}{saved});"]
         scales, outputs = self._names.of("scales_of", a.node), len(a.node.constants["weights"])
         count = self._graph.tensors[a.tensor].bytes
         lines = []
@@ -334,6 +335,9 @@ class TrainingText:
 
     def _rename(self, a: Action) -> list[str]:
         return []
+
+    def _winners(self, node: Node) -> str:
+        return self._cast("uint32_t", self._plan.winners[node.name])
 
     def _variable(self, buffer: str) -> str:
         """The C variable that holds a buffer's exponent; all are declared at the top of backward()."""

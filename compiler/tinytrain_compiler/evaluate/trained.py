@@ -89,6 +89,10 @@ def bias(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
     return TrainedLearner(model, options, "bias")
 
 
+def full(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
+    return TrainedLearner(model, options, "full")
+
+
 def sparse_update(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
     return TrainedLearner(model, options, "sparse-update")
 

@@ -49,8 +49,7 @@ class AvgPool(Operator):
         factors = shares.values[counts - least][..., None].astype(np.int64)
         g = shift_round(gradient.mantissa.reshape(*a.window.output_size(h, w), -1) * factors, FACTOR_BITS)
         taps = np.broadcast_to(g[:, :, None, None, :], (*g.shape[:2], *a.window.kernel, g.shape[2]))
-        overlap = int(a.window.scatter(np.ones_like(taps[..., :1]), h, w).max())
-        bound = int(np.abs(g).max(initial=0)) * overlap
+        bound = int(np.abs(g).max(initial=0)) * a.window.overlap(h, w)
         return (narrow(a.window.scatter(taps, h, w), bound, gradient.exponent + shares.exponent),)
 
     def _shares(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, Factors]:
@@ -64,10 +63,9 @@ class AvgPool(Operator):
         a: AvgPoolAttributes = node.attributes
         h, w, c = tensors[node.inputs[0]].shape
         least, shares = self._shares(node, tensors)
-        ones = np.ones((*a.window.output_size(h, w), *a.window.kernel, 1), np.int64)
         shape = a.window.constants(h, w) | {
             "C": c, "BY_COUNT": int(self._by_count(node, tensors)), "COUNT": least, "EXPONENT": shares.exponent,
-            "OVERLAP": int(a.window.scatter(ones, h, w).max()),
+            "OVERLAP": a.window.overlap(h, w),
         }  # fmt: skip
         return Kernel(
             template="avg_pool_input_gradient",

@@ -49,11 +49,6 @@ def masked(gradient: Gradient, mask: NDArray[np.bool_]) -> Gradient:
     return Gradient(np.where(mask, gradient.mantissa, 0).astype(np.int16), gradient.exponent)
 
 
-def l1_bound(weights: NDArray[np.int8], axis: tuple[int, ...]) -> int:
-    """The largest sum of |w| that meets in one element of the input's gradient."""
-    return int(np.abs(weights.astype(np.int64)).sum(axis).max())
-
-
 def input_pre_shift(l1: int) -> int:
     """Bits dropped from gradients in front of a layer whose accumulators could otherwise leave int32."""
     return _safe_shift(MANTISSA_MAX, l1)

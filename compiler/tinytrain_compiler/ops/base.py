@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..errors import EXIT_UNSUPPORTED, TinyTrainError
 from ..graph import Node, Tensor
 from ..graph.gradient import Gradient
+from .weight_layout import WeightLayout
 
 Int8 = NDArray[np.int8]
 
@@ -103,14 +104,27 @@ class Operator(ABC):
         """
         raise NoBackwardRuleError(f"{node.name}: {self.name} has no backward rule")
 
+    def saved_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """What gradient_kernel needs of the forward pass, besides the clip mask; 0: nothing."""
+        return 0
+
+    def saving_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel | None:
+        """The C kernel that writes it, right behind the forward one; input and output are both still there."""
+        return None
+
     def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
         """The C kernel of weight_gradient and the update that follows it."""
+        raise NoBackwardRuleError(f"{node.name}: {self.name} cannot learn its weights")
+
+    def weight_layout(self, node: Node) -> WeightLayout:
+        """Which weights belong to an input channel, and where the kernel's constants hold them."""
         raise NoBackwardRuleError(f"{node.name}: {self.name} cannot learn its weights")
 
     def weight_gradient(
         self, node: Node, tensors: Mapping[str, Tensor], x: Int8, gradient: Gradient, channels: NDArray[np.intp]
     ) -> ParameterGradient:
-        """dLoss/dW for the selected input channels, given the input's values and the output's gradient."""
+        """dLoss/dW for the selected input channels (outputs of a group, KH, KW, selected), given the input's values
+        and the output's gradient."""
         raise NoBackwardRuleError(f"{node.name}: {self.name} cannot learn its weights")
 
     needs_inputs = False  # whether input_gradients reads the values of the inputs

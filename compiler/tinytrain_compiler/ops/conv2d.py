@@ -10,15 +10,10 @@ from numpy.typing import NDArray
 
 from ..graph import Node, Tensor, requantize
 from ..graph.gradient import Gradient, narrow, quantize_factors
-from .backward import (
-    TRAINED_MARGIN,
-    input_pre_shift,
-    l1_bound,
-    parameter_shift,
-    prepare,
-    scale_channels,
-)
-from .base import Int8, Kernel, NoBackwardRuleError, Operator, ParameterGradient, register, round_up
+from .backward import scale_channels
+from .base import Int8, Kernel, Operator, ParameterGradient, register, round_up
+from .learning import input_bounds, learning_kernel, weight_gradient
+from .weight_layout import WeightLayout
 from .weighted import accumulate, folded_bias, output_multiplier, requantize_scalars, requantize_shape
 from .window import Window
 
@@ -69,7 +64,7 @@ class Conv2d(Operator):
         w = node.constants["weights"]
         h, width, cin = tensors[node.inputs[0]].shape
         per_in, per_out = cin // a.groups, len(w) // a.groups
-        l1, drop = self._l1(node), self._drop(node)
+        l1, drop = input_bounds(node, self.weight_layout(node))
         g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), drop)
         oh, ow, _ = g.mantissa.shape
         taps = np.zeros((oh, ow, *w.shape[1:3], cin), np.int64)
@@ -82,26 +77,19 @@ class Conv2d(Operator):
 
     def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
         shape = self._shape(node, tensors)
+        l1, drop = input_bounds(node, self.weight_layout(node), trained)
         keys = ("H", "W", "C", "OH", "OW", "O", "KH", "KW", "SH", "SW", "DH", "DW", "PT", "PL", "CG", "OG", "KP")
         return Kernel(
             template="conv2d_input_gradient",
             symbol=f"{self._symbol(node, tensors)}_input_gradient",
             params_type="tt_no_params",
-            shape={key: shape[key] for key in keys}
-            | {"L1": self._l1(node, trained), "DROP": self._drop(node, trained)},
+            shape={key: shape[key] for key in keys} | {"L1": l1, "DROP": drop},
         )
 
     def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
-        if node.attributes.groups != 1:
-            raise NoBackwardRuleError(f"{node.name}: a grouped convolution cannot learn its weights")
-        shape = self._shape(node, tensors)
-        keys = ("H", "W", "OH", "OW", "O", "KH", "KW", "SH", "SW", "DH", "DW", "PT", "PL")
-        return Kernel(
-            template="conv2d_weight_gradient",
-            symbol=f"{self._symbol(node, tensors)}_weight_gradient",
-            params_type="tt_no_params",
-            shape={key: shape[key] for key in keys},
-        )
+        h, w, _ = tensors[node.inputs[0]].shape
+        window: Window = node.attributes.window
+        return learning_kernel(self._symbol(node, tensors), self.weight_layout(node), window.constants(h, w))
 
     @staticmethod
     def _symbol(node: Node, tensors: Mapping[str, Tensor]) -> str:
@@ -110,36 +98,19 @@ class Conv2d(Operator):
         symbol = f"conv2d_{a.window.label()}_{h}x{w}x{c}_{len(node.constants['weights'])}"
         return symbol + (f"_g{a.groups}" if a.groups > 1 else "")
 
-    @staticmethod
-    def _l1(node: Node, trained: bool = False) -> int:
-        """The largest sum of |w| over the outputs and taps that read one input channel, of any group."""
-        w = node.constants.get("pretrained", node.constants["weights"])
-        per_out = len(w) // node.attributes.groups
-        margin = TRAINED_MARGIN if trained or "pretrained" in node.constants else 1
-        return margin * max(l1_bound(w[o : o + per_out], (0, 1, 2)) for o in range(0, len(w), per_out))
-
-    def _drop(self, node: Node, trained: bool = False) -> int:
-        """Bits of the gradient that no input of int32 accumulators has room for, whatever trained weights become."""
-        w = node.constants["weights"]
-        worst = 128 * (len(w) // node.attributes.groups) * w.shape[1] * w.shape[2]
-        learns = trained or "pretrained" in node.constants
-        return input_pre_shift(worst if learns else self._l1(node))
+    def weight_layout(self, node: Node) -> WeightLayout:
+        """Rows of whole words, one an output."""
+        outputs, kh, kw, inputs = node.constants["weights"].shape
+        groups = node.attributes.groups
+        row = round_up(kh * kw * inputs, 4)
+        per_group = outputs // groups
+        return WeightLayout(groups, per_group, inputs, (kh, kw), outputs * row, per_group * row, row, inputs)
 
     def weight_gradient(
         self, node: Node, tensors: Mapping[str, Tensor], x: Int8, gradient: Gradient, channels: NDArray[np.intp]
     ) -> ParameterGradient:
-        """dW[o, ky, kx, i] = sum over pixels of (x - z_x) g, for the selected input channels i (groups = 1)."""
-        if node.attributes.groups != 1:
-            raise NoBackwardRuleError(f"{node.name}: a grouped convolution cannot learn its weights")
-        source = tensors[node.inputs[0]].quantization
-        patches = node.attributes.window.patches(x, source.zero_point)[..., channels]
-        oh, ow, kh, kw, selected = patches.shape
-        shift = parameter_shift(gradient, oh * ow, 255)
-        g = prepare(gradient, shift).reshape(oh * ow, -1).astype(np.float64)
-        columns = patches.reshape(oh * ow, -1).astype(np.float64) - source.zero_point
-        values = (g.T @ columns).astype(np.int64).reshape(-1, kh, kw, selected)
-        bound = (gradient.magnitude * oh * ow * 255) >> shift
-        return ParameterGradient(values, gradient.exponent + shift, source.scale, bound)
+        window: Window = node.attributes.window
+        return weight_gradient(self.weight_layout(node), window, tensors[node.inputs[0]], x, gradient, channels)
 
     def macs(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
         oh, ow, _ = tensors[node.output].shape

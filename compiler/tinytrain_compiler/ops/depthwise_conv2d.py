@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from ..graph import Node, Tensor, requantize
 from ..graph.gradient import Gradient, narrow, quantize_factors
-from .backward import input_pre_shift, l1_bound, scale_channels
-from .base import Int8, Kernel, Operator, register, round_up
+from .backward import scale_channels
+from .base import Int8, Kernel, Operator, ParameterGradient, register, round_up
 from .conv2d import Conv2dAttributes
+from .learning import input_bounds, learning_kernel, weight_gradient
+from .weight_layout import WeightLayout
 from .weighted import folded_bias, output_multiplier, requantize_scalars, requantize_shape
 from .window import Window
 
@@ -38,21 +40,39 @@ class DepthwiseConv2d(Operator):
     ) -> tuple[Gradient, ...]:
         h, w, _ = tensors[node.inputs[0]].shape
         weights = node.constants["weights"]
-        l1 = l1_bound(weights, (1, 2, 3))
-        g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), input_pre_shift(l1))
+        l1, drop = input_bounds(node, self.weight_layout(node))
+        g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), drop)
         taps = g.mantissa[:, :, None, None, :].astype(np.int64) * weights[..., 0].transpose(1, 2, 0)
         return (narrow(node.attributes.window.scatter(taps, h, w), g.magnitude * l1, g.exponent),)
 
     def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
         a: Conv2dAttributes = node.attributes
         h, w, c = tensors[node.inputs[0]].shape
-        l1 = l1_bound(node.constants["weights"], (1, 2, 3))
+        l1, drop = input_bounds(node, self.weight_layout(node), trained)
         return Kernel(
             template="depthwise_input_gradient",
             symbol=f"depthwise_{a.window.label()}_{h}x{w}x{c}_input_gradient",
             params_type="tt_no_params",
-            shape=a.window.constants(h, w) | {"C": c, "CP": round_up(c, GROUP), "L1": l1, "DROP": input_pre_shift(l1)},
+            shape=a.window.constants(h, w) | {"C": c, "CP": round_up(c, GROUP), "L1": l1, "DROP": drop},
         )
+
+    def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
+        a: Conv2dAttributes = node.attributes
+        h, w, c = tensors[node.inputs[0]].shape
+        symbol = f"depthwise_{a.window.label()}_{h}x{w}x{c}"
+        return learning_kernel(symbol, self.weight_layout(node), a.window.constants(h, w))
+
+    def weight_layout(self, node: Node) -> WeightLayout:
+        """Rows of whole groups of four channels, one a tap."""
+        channels, kh, kw, _ = node.constants["weights"].shape
+        row = round_up(channels, GROUP)
+        return WeightLayout(channels, 1, 1, (kh, kw), kh * kw * row, group_stride=1, output_stride=0, tap_stride=row)
+
+    def weight_gradient(
+        self, node: Node, tensors: Mapping[str, Tensor], x: Int8, gradient: Gradient, channels: NDArray[np.intp]
+    ) -> ParameterGradient:
+        a: Conv2dAttributes = node.attributes
+        return weight_gradient(self.weight_layout(node), a.window, tensors[node.inputs[0]], x, gradient, channels)
 
     def macs(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
         oh, ow, _ = tensors[node.output].shape

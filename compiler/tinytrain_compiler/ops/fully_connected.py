@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..graph import Node, Tensor, requantize
 from ..graph.gradient import Gradient, narrow, quantize_factors
-from .backward import input_pre_shift, l1_bound, scale_channels
-from .base import Int8, Kernel, Operator, register, round_up
+from .backward import scale_channels
+from .base import Int8, Kernel, Operator, ParameterGradient, register, round_up
+from .learning import PIXEL, input_bounds, learning_kernel, weight_gradient
+from .weight_layout import WeightLayout
 from .weighted import accumulate, folded_bias, output_multiplier, requantize_scalars, requantize_shape
 
 
@@ -37,20 +40,36 @@ class FullyConnected(Operator):
         self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
     ) -> tuple[Gradient, ...]:
         weights = node.constants["weights"]
-        l1 = l1_bound(weights, (0,))
-        g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), input_pre_shift(l1))
+        l1, drop = input_bounds(node, self.weight_layout(node))
+        g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), drop)
         acc = g.mantissa.astype(np.int64) @ weights.astype(np.int64)
         return (narrow(acc.reshape(tensors[node.inputs[0]].shape), g.magnitude * l1, g.exponent),)
 
     def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
         """A 1x1 convolution of one pixel."""
         k, o = tensors[node.inputs[0]].bytes, len(node.constants["weights"])
-        l1 = l1_bound(node.constants["weights"], (0,))
+        l1, drop = input_bounds(node, self.weight_layout(node), trained)
         shape = dict.fromkeys(("H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "DH", "DW"), 1) | {
             "PT": 0, "PL": 0, "C": k, "CG": k, "KP": round_up(k, 4), "O": o, "OG": o,
-            "L1": l1, "DROP": input_pre_shift(l1),
+            "L1": l1, "DROP": drop,
         }  # fmt: skip
         return Kernel("conv2d_input_gradient", f"fully_connected_{k}_{o}_input_gradient", "tt_no_params", shape)
+
+    def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
+        layout = self.weight_layout(node)
+        return learning_kernel(f"fully_connected_{layout.inputs}_{layout.outputs}", layout, PIXEL.constants(1, 1))
+
+    def weight_layout(self, node: Node) -> WeightLayout:
+        """A 1x1 convolution of one pixel, whose channels are the input's values; rows of whole words."""
+        outputs, inputs = node.constants["weights"].shape
+        row = round_up(inputs, 4)
+        return WeightLayout(1, outputs, inputs, (1, 1), outputs * row, outputs * row, row, inputs)
+
+    def weight_gradient(
+        self, node: Node, tensors: Mapping[str, Tensor], x: Int8, gradient: Gradient, channels: NDArray[np.intp]
+    ) -> ParameterGradient:
+        values = x.reshape(1, 1, -1)
+        return weight_gradient(self.weight_layout(node), PIXEL, tensors[node.inputs[0]], values, gradient, channels)
 
     def macs(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
         return int(node.constants["weights"].size)

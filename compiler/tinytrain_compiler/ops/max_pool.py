@@ -43,9 +43,36 @@ class MaxPool(Operator):
         taps = (np.arange(kh * kw)[:, None] == winner[:, :, None, :]) * gradient.mantissa[:, :, None, :].astype(
             np.int64
         )
-        overlap = int(a.window.scatter(np.ones((oh, ow, kh, kw, 1), np.int64), h, w).max())
         spread = a.window.scatter(taps.reshape(oh, ow, kh, kw, c), h, w)
-        return (narrow(spread, gradient.magnitude * overlap, gradient.exponent),)
+        return (narrow(spread, gradient.magnitude * a.window.overlap(h, w), gradient.exponent),)
+
+    def saved_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """The winning tap of every output, packed into words: two bits where the window is 2x2."""
+        per_word = self._packing(node.attributes.window)["PER_WORD"]
+        return 4 * -(-tensors[node.output].bytes // per_word)
+
+    def saving_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel | None:
+        return self._backward_kernel(node, tensors, "max_pool_winners", "winners")
+
+    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
+        return self._backward_kernel(node, tensors, "max_pool_input_gradient", "input_gradient")
+
+    @classmethod
+    def _backward_kernel(cls, node: Node, tensors: Mapping[str, Tensor], template: str, what: str) -> Kernel:
+        window: Window = node.attributes.window
+        h, w, c = tensors[node.inputs[0]].shape
+        return Kernel(
+            template=template,
+            symbol=f"max_pool_{window.label()}_{h}x{w}x{c}_{what}",
+            params_type="tt_no_params",
+            shape=window.constants(h, w) | {"C": c, "OVERLAP": window.overlap(h, w)} | cls._packing(window),
+        )
+
+    @staticmethod
+    def _packing(window: Window) -> dict[str, int]:
+        """Bits of a tap's number, and how many of them a word holds; none lies across two words."""
+        bits = max(1, (window.taps - 1).bit_length())
+        return {"BITS": bits, "PER_WORD": 32 // bits}
 
     def kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
         a: MaxPoolAttributes = node.attributes

@@ -59,6 +59,11 @@ class Window:
         counts: NDArray[np.int64] = self.patches(inside + 1, 0).sum((2, 3, 4), dtype=np.int64)
         return counts
 
+    def overlap(self, height: int, width: int) -> int:
+        """The largest number of windows that read one pixel."""
+        oh, ow = self.output_size(height, width)
+        return int(self.scatter(np.ones((oh, ow, *self.kernel, 1), np.int64), height, width).max())
+
     def constants(self, height: int, width: int) -> dict[str, int]:
         """Names and values for a kernel template."""
         oh, ow = self.output_size(height, width)

@@ -105,7 +105,7 @@ def build_report(
 
 def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
     """Bytes by purpose; all but `learnt` share the arena's memory with inference, at other times."""
-    sizes: dict[str, int] = dict.fromkeys(("learnt", "mask", "inputs", "gradient", "parameters"), 0)
+    sizes: dict[str, int] = dict.fromkeys(("learnt", "mask", "inputs", "winners", "gradient", "parameters"), 0)
     for placement in plan.placements:
         purpose = placement.buffer.name.split(" ")[0]
         if not placement.buffer.tensors and purpose in sizes:
@@ -114,6 +114,7 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
         "learnt_bytes": training.learnt_bytes,
         "masks_bytes": sizes["mask"],
         "saved_inputs_bytes": sizes["inputs"],
+        "winners_bytes": sizes["winners"],
         "gradients_bytes": sizes["gradient"],
         "effective_parameters_bytes": sizes["parameters"],
         "weights": sum(layer.deltas for layer in training.layers),

@@ -10,14 +10,14 @@ import numpy as np
 from ..graph import Graph, Node
 from ..graph.gradient import Gradient, add_gradients
 from ..ops import Int8, operator_of
-from ..ops.backward import clip_mask, masked
+from ..ops.backward import clip_mask, masked, parameter_shift, prepare
 from ..ops.base import ParameterGradient
 from .scheme import Scheme, backward_nodes
 
 
 @dataclass(frozen=True)
 class LayerGradient:
-    """One trained layer's gradients for one sample; weights (O, KH, KW, selected) or None."""
+    """One trained layer's gradients for one sample; weights (outputs of a group, KH, KW, selected) or None."""
 
     weights: ParameterGradient | None
     bias: ParameterGradient
@@ -71,6 +71,12 @@ def _layer(graph: Graph, scheme: Scheme, node: Node, values: Mapping[str, Int8],
     if len(channels):
         operator = operator_of(node)
         weights = operator.weight_gradient(node, graph.tensors, values[node.inputs[0]], gradient, channels)
-    by_pixel = gradient.mantissa.astype(np.int64).reshape(-1, gradient.mantissa.shape[-1])
-    bound = gradient.magnitude * len(by_pixel)
-    return LayerGradient(weights, ParameterGradient(by_pixel.sum(0), gradient.exponent, 1.0, bound))
+    return LayerGradient(weights, bias_gradient(gradient))
+
+
+def bias_gradient(gradient: Gradient) -> ParameterGradient:
+    """Sums over all pixels. Mantissas lose bits first where more than 65,538 of them could leave int32."""
+    pixels = gradient.mantissa.size // gradient.mantissa.shape[-1]
+    shift = parameter_shift(gradient, pixels, 1)
+    sums = prepare(gradient, shift).reshape(pixels, -1).sum(0)
+    return ParameterGradient(sums, gradient.exponent + shift, 1.0, (gradient.magnitude * pixels) >> shift)

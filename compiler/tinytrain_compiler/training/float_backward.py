@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Graph, Node
-from ..ops import Int8
+from ..ops import Int8, operator_of
 from ..ops.backward import clip_mask
+from ..ops.learning import PIXEL
+from ..ops.window import Window
 from .scheme import Scheme, backward_nodes
 
 Floats = NDArray[np.float64]
@@ -22,7 +24,7 @@ Floats = NDArray[np.float64]
 def float_backward(
     graph: Graph, scheme: Scheme, values: Mapping[str, Int8], features: Floats
 ) -> dict[str, tuple[Floats | None, Floats]]:
-    """Node name -> (dLoss/dW (O, KH, KW, selected) or None, dLoss/db), all with respect to real values."""
+    """Node name -> (dLoss/dW (outputs of a group, KH, KW, selected) or None, dLoss/db), with respect to real values."""
     gradients = {graph.features: features}
     found: dict[str, tuple[Floats | None, Floats]] = {}
     nodes = backward_nodes(graph, scheme)
@@ -47,12 +49,18 @@ def _real_weights(node: Node) -> Floats:
 
 
 def _weight_gradient(graph: Graph, node: Node, x: Int8, g: Floats, channels: list[int]) -> Floats:
-    q = graph.tensors[node.inputs[0]].quantization
-    patches = (
-        node.attributes.window.patches(x, q.zero_point)[..., channels].astype(np.float64) - q.zero_point
-    ) * q.scale
-    gradient: Floats = np.einsum("yxhwc,yxo->ohwc", patches, g, optimize=True)
-    return gradient
+    q, layout = graph.tensors[node.inputs[0]].quantization, operator_of(node).weight_layout(node)
+    real = (x.astype(np.float64) - q.zero_point) * q.scale
+    if node.op == "fully_connected":
+        real = real.reshape(1, 1, -1)
+    window: Window = getattr(node.attributes, "window", PIXEL)
+    patches = window.patches(real, 0)
+    g = g.reshape(*patches.shape[:2], layout.groups, layout.outputs)
+    parts = []
+    for c in channels:
+        own = g[:, :, c // layout.inputs]
+        parts.append(np.einsum("yxhw,yxo->ohw", patches[..., c], own, optimize=True))
+    return np.stack(parts, -1)
 
 
 def _conv2d(graph: Graph, node: Node, values: Mapping[str, Int8], g: Floats) -> tuple[Floats, ...]:

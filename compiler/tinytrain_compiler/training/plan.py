@@ -62,6 +62,7 @@ class TrainingPlan:
     selection: SelectionPlan | None = None
     masks: dict[str, str] = field(default_factory=dict)  # node -> buffer
     saved: dict[str, str] = field(default_factory=dict)  # node -> buffer with its selected input channels
+    winners: dict[str, str] = field(default_factory=dict)  # node -> buffer with what its operator saves for itself
     forward_parameters: dict[str, str] = field(default_factory=dict)  # node -> buffer for effective weights and biases
     backward_parameters: dict[str, str] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
@@ -73,8 +74,7 @@ class TrainingPlan:
 
 def parameter_bytes(node: Node, layer: LearntLayer) -> tuple[int, int]:
     """(weights, biases) of a layer's effective copy; no weights where only the bias learns."""
-    rows = node.constants["weights"]
-    weights = len(rows) * -(-rows[0].size // 4) * 4 if layer.learns_weights else 0
+    weights = operator_of(node).weight_layout(node).bytes if layer.learns_weights else 0
     biases = -(-len(node.constants["bias"]) // 4) * 4  # depthwise kernels read whole groups of four
     return align(weights), align(4 * biases)
 
@@ -123,6 +123,11 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, pool: int = DEFAUL
         if not targets and not candidate:
             continue
         kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.learns_weights)
+        if kernel is not None and targets:
+            saved = operator_of(node).saved_bytes(node, graph.tensors)
+            if saved:
+                plan.winners[node.name] = f"winners of {node.name}"
+                buffers.append(Buffer(plan.winners[node.name], [Span(forward[node.name], step, align(saved))]))
         if not targets:
             temporary = f"second gradient of {node.inputs[0]}"
             buffers.append(Buffer(temporary, [Span(step, step, align(2 * graph.tensors[node.inputs[0]].bytes))]))
@@ -152,11 +157,10 @@ def _with_layers(graph: Graph, scheme: Scheme) -> TrainingPlan:
     for node in graph.nodes:
         if node.name not in scheme.layers:
             continue
-        w = node.constants["weights"]
         chosen = len(scheme.layers[node.name].channels)
-        deltas = len(w) * (w.shape[1] * w.shape[2] if w.ndim == 4 else 1) * chosen
+        deltas = operator_of(node).weight_layout(node).count(chosen)
         bias_offset = offset
-        running_offset = bias_offset + 4 * len(w)
+        running_offset = bias_offset + 4 * len(node.constants["bias"])
         deltas_offset = running_offset + 2 * RUNNING_BYTES
         selected = deltas_offset if node.name in candidates else None
         offset = -(-(deltas_offset + (2 * deltas if selected is None else SELECTED_BYTES)) // 8) * 8
@@ -184,9 +188,9 @@ def _layer_buffers(
     name = plan.forward_parameters[node.name] = f"parameters of {node.name}"
     found = [Buffer(name, [Span(forward, forward, sum(parameter_bytes(node, layer)))])]
     if layer.chosen:
-        h, w, _ = graph.tensors[node.inputs[0]].shape
+        pixels = graph.tensors[node.inputs[0]].bytes // operator_of(node).weight_layout(node).channels
         plan.saved[node.name] = f"inputs of {node.name}"
-        found.append(Buffer(plan.saved[node.name], [Span(forward, step, align(h * w * layer.chosen))]))
+        found.append(Buffer(plan.saved[node.name], [Span(forward, step, align(pixels * layer.chosen))]))
     elif layer.learns_weights:
         plan.saved[node.name] = SAVED
     return found

@@ -3,7 +3,8 @@
 | policy | what learns |
 |---|---|
 | none | nothing; prototypes only |
-| last-layer | weights and biases of the last convolution in front of the embedding |
+| full | weights and biases of all layers in front of the embedding |
+| last-layer | weights and biases of the last layer in front of the embedding |
 | bias | the biases of the last `depth` layers (TinyTL, Cai et al. 2020, without its side branches) |
 | sparse-update | a static scheme: biases of the last `depth` layers, and the first channels of some of them |
 | tinytrain | biases of the last `depth` layers, and channels of candidate layers, chosen on the device for each task |
@@ -16,10 +17,11 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..graph import Graph, Node
+from ..ops import operator_of
 from .scheme import Scheme, TrainedLayer, embedding_layers
 from .selection import MULTIPLE
 
-POLICIES = ("none", "last-layer", "bias", "sparse-update", "tinytrain")
+POLICIES = ("none", "last-layer", "bias", "sparse-update", "tinytrain", "full")
 DEFAULT_DEPTH = 20  # layers, counted from the embedding
 
 
@@ -39,11 +41,8 @@ def scheme_for(graph: Graph, policy: str, scheme_file: Path | None = None) -> Sc
         raise UsageError(f"--policy {policy}: no layer with weights stands in front of the embedding")
     if policy == "bias":
         return Scheme({node.name: TrainedLayer() for node in layers[-DEFAULT_DEPTH:]})
-    if policy == "last-layer":
-        node = next((node for node in reversed(layers) if learns_weights(node)), None)
-        if node is None:
-            raise UsageError("--policy last-layer: no ordinary convolution stands in front of the embedding")
-        return Scheme({node.name: TrainedLayer(tuple(range(graph.tensors[node.inputs[0]].shape[-1])))})
+    if policy in ("last-layer", "full"):
+        return Scheme({node.name: _whole(node) for node in (layers if policy == "full" else layers[-1:])})
     if policy == "tinytrain":
         return offered(read_scheme(graph, layers, scheme_file) if scheme_file else default_candidates(graph, layers))
     if scheme_file is None:
@@ -68,15 +67,15 @@ def default_candidates(graph: Graph, layers: list[Node]) -> Scheme:
     (SparseUpdate, section 3.2), and costs least."""
     chosen = {node.name: TrainedLayer() for node in layers[-DEFAULT_DEPTH:]}
     for node in layers[-DEFAULT_DEPTH:]:
-        width = graph.tensors[node.inputs[0]].shape[-1]
-        if learns_weights(node) and len(node.constants["weights"]) > width:
-            chosen[node.name] = TrainedLayer(tuple(range(width // 2)))
+        layout = operator_of(node).weight_layout(node)
+        if layout.groups == 1 and layout.outputs > layout.inputs:
+            chosen[node.name] = TrainedLayer(tuple(range(layout.inputs // 2)))
     return Scheme(chosen)
 
 
-def learns_weights(node: Node) -> bool:
-    """Weight gradients exist for convolutions with one group."""
-    return node.op == "conv2d" and node.attributes.groups == 1
+def _whole(node: Node) -> TrainedLayer:
+    """All input channels of a layer."""
+    return TrainedLayer(tuple(range(operator_of(node).weight_layout(node).channels)))
 
 
 def read_scheme(graph: Graph, layers: list[Node], path: Path) -> Scheme:
@@ -98,9 +97,7 @@ def read_scheme(graph: Graph, layers: list[Node], path: Path) -> Scheme:
         node = _layer(layers, key, path)
         if not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
             raise UsageError(f"{path}: the fraction of {key!r} must lie between 0 and 1, not {fraction!r}")
-        count = round(fraction * graph.tensors[node.inputs[0]].shape[-1])
-        if count and not learns_weights(node):
-            raise UsageError(f"{path}: {node.name} is a {node.op}; only ordinary convolutions learn weights")
+        count = round(fraction * operator_of(node).weight_layout(node).channels)
         chosen[node.name] = TrainedLayer(tuple(range(count)))
     if not chosen:
         raise UsageError(f"{path}: chooses no layer; set depth or [fractions]")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..graph import Graph, Node
 from ..graph.gradient import Factors, Gradient, quantize_factors
-from ..ops import Int8
+from ..ops import Int8, operator_of
 from ..ops.backward import parameter_shift, prepare
 from .float32 import scaled
 from .scheme import Scheme
@@ -54,11 +54,11 @@ def candidates_of(graph: Graph, scheme: Scheme) -> list[Candidate]:
         layer = scheme.layers.get(node.name)
         if layer is None or not layer.limit:
             continue
-        h, w, channels = graph.tensors[node.inputs[0]].shape
-        weights = node.constants["weights"]
-        oh, ow, _ = graph.tensors[node.output].shape
-        per_channel = weights[..., 0].size
-        found.append(Candidate(node, channels, layer.limit, h * w, 2 * per_channel, per_channel * oh * ow, first))
+        layout = operator_of(node).weight_layout(node)
+        channels, weights = layout.channels, layout.count(1)
+        pixels = graph.tensors[node.inputs[0]].bytes // channels
+        outputs = graph.tensors[node.output].bytes // len(node.constants["bias"])
+        found.append(Candidate(node, channels, layer.limit, pixels, 2 * weights, weights * outputs, first))
         first += channels
     return found
 
@@ -77,7 +77,7 @@ def add_fisher(scores: Float32, x: Int8, zero_point: int, gradient: Gradient) ->
 
     scores: float32 (C,). x: int8 (H, W, C). gradient: dLoss/dx through this layer, mantissas (H, W, C).
     """
-    pixels = x.shape[0] * x.shape[1]
+    pixels = x.size // len(scores)
     shift = parameter_shift(gradient, pixels, 255)
     products = prepare(gradient, shift) * (x.astype(np.int64) - zero_point)
     sums = np.abs(products.reshape(pixels, -1).sum(0))
@@ -92,9 +92,10 @@ def squares_of(node: Node) -> NDArray[np.int64]:
     int64 (C,), in units of 2^(14 + 2 e), e the exponent of the scales as factors.
     """
     factors: Factors = quantize_factors(node.constants["weight_scales"])
-    w = node.constants["weights"].astype(np.int64).reshape(len(factors.values), -1, node.constants["weights"].shape[-1])
-    scale = (factors.values.astype(np.int64) ** 2) >> 14
-    found: NDArray[np.int64] = ((w * w).sum(1) * scale[:, None]).sum(0)
+    layout = operator_of(node).weight_layout(node)
+    w = layout.by_group(node.constants["weights"].astype(np.int64))
+    scale = ((factors.values.astype(np.int64) ** 2) >> 14).reshape(layout.groups, layout.outputs, 1)
+    found: NDArray[np.int64] = ((w * w).sum((2, 3)) * scale).sum(1).reshape(-1)
     return found
 
 

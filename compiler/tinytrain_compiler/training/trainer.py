@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..graph import Graph, Node
 from ..graph.gradient import FACTOR_BITS, Factors, quantize_factors
-from ..ops import Int8
+from ..ops import Int8, operator_of
 from ..ops.base import ParameterGradient
 from ..reference.executor import run_all
 from ..reference.head import PrototypeHead
@@ -65,11 +65,11 @@ class Running:
 class TrainedTensor:
     """What one tensor, weights of the selected channels or biases, needs to learn."""
 
-    deltas: NDArray[np.int64]
+    deltas: NDArray[np.int64]  # weights (outputs of a group, KH, KW, selected), biases (O,)
     low: int
     high: int
     norm: np.float32  # |w| over the unit of a delta at scale 1
-    inverse_scales: Factors  # 1 / s_w[o] (times 1 / s_x for biases)
+    inverse_scales: Factors  # 1 / s_w[o] (times 1 / s_x for biases), its values broadcast against deltas
     running: Running = field(default_factory=Running)
     saturated: int = 0
 
@@ -101,8 +101,9 @@ def bias_norm(graph: Graph, node: Node) -> np.float32:
 
 def weight_norm(node: Node, channels: Sequence[int]) -> np.float32:
     """|w| of the selected channels' pretrained weights, real, times the fraction bits of a delta."""
-    w = node.constants["weights"][..., list(channels)]
-    real = w * node.constants["weight_scales"].reshape(-1, *[1] * (w.ndim - 1))
+    layout = operator_of(node).weight_layout(node)
+    real = layout.select(node.constants["weights"], channels)
+    real = real * node.constants["weight_scales"][layout.outputs_of(channels)]
     return np.float32(np.sqrt((real**2).sum()) * 2**DELTA_BITS)
 
 
@@ -136,8 +137,10 @@ class ReferenceTrainer:
         self.biases[node.name] = TrainedTensor(zero, -BIAS_MAX, BIAS_MAX, norm, quantize_factors(1 / units))
         channels = list(self.scheme.layers[node.name].channels)
         if channels:
-            zero = np.zeros(node.constants["weights"][..., channels].shape, np.int64)
+            layout = operator_of(node).weight_layout(node)
+            zero = np.zeros((layout.outputs, *layout.kernel, len(channels)), np.int64)
             inverse = quantize_factors(1 / scales)
+            inverse = replace(inverse, values=inverse.values[layout.outputs_of(channels)])
             norm = (selected_norm if node.name in self._offered.candidates else weight_norm)(node, channels)
             self.weights[node.name] = TrainedTensor(zero, -DELTA_MAX, DELTA_MAX, norm, inverse)
 
@@ -152,11 +155,12 @@ class ReferenceTrainer:
         if self._offered.layers[node.name].limit:
             constants["pretrained"] = node.constants["weights"]  # gradients leave room for growth in any case
         if node.name in self.weights:
-            channels = list(self.scheme.layers[node.name].channels)
-            w = node.constants["weights"].astype(np.int64)
+            channels, layout = self.scheme.layers[node.name].channels, operator_of(node).weight_layout(node)
+            pretrained = node.constants["weights"]
             moved = (self.weights[node.name].deltas + (1 << (DELTA_BITS - 1))) >> DELTA_BITS
-            w[..., channels] = np.clip(w[..., channels] + moved, -128, 127)
-            constants |= {"weights": w.astype(np.int8), "pretrained": node.constants["weights"]}
+            chosen = np.clip(layout.select(pretrained, channels) + moved, -128, 127)
+            weights = layout.replaced(pretrained, channels, chosen.astype(np.int8))
+            constants |= {"weights": weights, "pretrained": pretrained}
         return replace(node, constants=constants)
 
     def features(self, x: Int8) -> Int8:
@@ -276,7 +280,7 @@ def update(tensor: TrainedTensor, gradient: ParameterGradient, rate: float, samp
     multipliers = (fraction * factors.values.astype(np.int64)) >> FACTOR_BITS
     shift = STEP_BITS - exponent - gradient.exponent - factors.exponent
     if 0 < shift < 63:
-        move = (values * multipliers.reshape(-1, *[1] * (values.ndim - 1)) + (1 << (shift - 1))) >> shift
+        move = (values * multipliers + (1 << (shift - 1))) >> shift
         moved = tensor.deltas - move
         tensor.saturated += int(((moved < tensor.low) | (moved > tensor.high)).sum())
         tensor.deltas = np.clip(moved, tensor.low, tensor.high)

@@ -1,0 +1,183 @@
+"""Backward passes of odd shapes in C: the reference's bytes, no byte outside their buffers, no undefined behaviour."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from batch import compile_batch, sample
+from graphs import GraphBuilder, describe, gaps, random_inputs, write_model
+from hypothesis import strategies as st
+from operator_cases import window_of, zeros
+from tinytrain_compiler.compile import Lowered
+from tinytrain_compiler.graph import Graph, Node
+from tinytrain_compiler.memory import MemoryPlan
+from tinytrain_compiler.ops import operator_of
+from tinytrain_compiler.targets.host import OPTIMISE
+from tinytrain_compiler.training.plan import LEARNT
+from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
+from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions
+from tools import require_or_skip
+
+CLASSES, SAMPLES = 3, 6
+LABELS = [i % CLASSES for i in range(SAMPLES)]
+OPTIONS = TrainOptions(epochs=3, rate=0.3, seed=5)
+ASAN = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+KINDS = ("conv2d", "grouped", "grouped", "depthwise", "depthwise", "max_pool", "max_pool", "vector")
+
+
+@st.composite
+def trained_networks(draw: st.DrawFn) -> tuple[Graph, Scheme]:
+    """A layer that learns behind an operator of any shape that gradients pass, and that learns if it has weights."""
+    kind = draw(st.sampled_from(KINDS))
+    window, size = window_of(draw, st.integers(1, 4), dilated=kind != "max_pool")
+    if kind == "max_pool":
+        del window["dilation"]
+    groups = draw(st.integers(2, 4)) if kind == "grouped" else 1
+    b = GraphBuilder((*size, 2), zero=draw(zeros), seed=draw(st.integers(0, 2**16)))
+    x = b.conv2d(b.input, groups * draw(st.integers(1, 6)), zero=draw(zeros), name="front")
+    if kind in ("conv2d", "grouped"):
+        x = b.conv2d(x, groups * draw(st.integers(1, 6)), groups=groups, zero=-128, **window)
+    elif kind == "depthwise":
+        x = b.depthwise(x, **window, zero=draw(zeros), limits=draw(st.sampled_from([(-128, 127), (-128, 60)])))
+    elif kind == "max_pool":
+        x = b.max_pool(x, limits=draw(st.sampled_from([(-128, 127), (-128, 40)])), **window)
+    else:
+        x = b.fully_connected(b.reshape(x), draw(st.integers(1, 9)), zero=-128)
+    last = b.nodes[-1]
+    features = b.fully_connected(b.reshape(x) if len(b.tensors[x].shape) == 3 else x, 8, name="vector")
+    graph = b.build(b.fully_connected(features, 2), features)
+    nodes = [node for node in graph.nodes if node.name in ("front", last.name, "vector") and node.constants]
+    return graph, Scheme({node.name: TrainedLayer(draw(selections(node))) for node in nodes})
+
+
+def selections(node: Node) -> st.SearchStrategy[tuple[int, ...]]:
+    """Some, in any order, or all."""
+    count = operator_of(node).weight_layout(node).channels
+    some = st.lists(st.integers(0, count - 1), min_size=1, unique=True).map(tuple)
+    return st.one_of(some, st.just(tuple(range(count))))
+
+
+_RUN_ONE = """
+#include "{n}.h"
+static tt_status get_{n}(void *user, uint32_t index, int32_t epoch, int8_t *input, int32_t *label)
+{{
+    static const int8_t inputs[][{N}_INPUT_BYTES] = {{ {inputs} }};
+    (void)user;
+    (void)epoch;
+    for (size_t i = 0; i < {N}_INPUT_BYTES; i++) input[i] = inputs[index][i];
+    *label = (int32_t)index % 3;
+    return TT_OK;
+}}
+static int run_{n}(void)
+{{
+    static const uint32_t hidden[] = {{ {hidden} }};
+    static const tt_train_options options = {{ 3, 0.3f, 5 }};
+    uint8_t *const arena = aligned_alloc(16, ({N}_REGION0_BYTES + 15) / 16 * 16);
+    {n}_session *const session = malloc(sizeof *session);
+    const tt_samples samples = {{ 6, get_{n}, NULL }};
+    for (size_t i = 0; i + 1 < sizeof hidden / sizeof hidden[0]; i += 2) {{
+        HIDE(arena + hidden[i], hidden[i + 1]);
+    }}
+    if ({n}_init(session, arena, {N}_REGION0_BYTES)) return 1;
+    if ({n}_train(session, &options, &samples, NULL, NULL)) return 1;
+    fwrite(arena + {learnt}, 1, {learnt_bytes}, stdout);
+    return 0;
+}}
+"""
+
+
+def train_in_c(
+    cases: Sequence[tuple[Graph, Scheme]], directory: Path, compiler: str, flags: Sequence[str]
+) -> tuple[subprocess.CompletedProcess[bytes], list[Lowered]]:
+    """All networks in one program, the bytes between their buffers poisoned; it prints what they learnt."""
+    asan = flags == ASAN
+    parts = [
+        "#include <stdio.h>\n#include <stdlib.h>\nvoid __asan_poison_memory_region(void const volatile *, size_t);\n",
+        f"#define HIDE(start, bytes) {'__asan_poison_memory_region(start, bytes)' if asan else '((void)0)'}\n",
+    ]
+    written = []
+    for i, (graph, scheme) in enumerate(cases):
+        lowered = write_model(graph, f"m{i}", directory, classes=CLASSES, spaced=True, scheme=scheme)
+        assert lowered.training is not None
+        written.append(lowered)
+        inputs = ", ".join("{" + ",".join(map(str, x.tolist())) + "}" for x in inputs_of(graph))
+        hidden = ", ".join(f"{start}, {size}" for start, size in runs(lowered.plan))
+        place = {"learnt": lowered.plan.scratch[LEARNT].offset, "learnt_bytes": lowered.training.learnt_bytes}
+        parts.append(_RUN_ONE.format(n=f"m{i}", N=f"M{i}", inputs=inputs, hidden=hidden, **place))
+    calls = " || ".join(f"run_m{i}()" for i in range(len(cases)))
+    parts.append(f"int main(void) {{ return {calls}; }}\n")
+    path = compile_batch(len(cases), directory, "".join(parts), "program", compiler, flags, [])
+    ran = subprocess.run([str(path)], capture_output=True, check=False, env={"ASAN_OPTIONS": "detect_leaks=0"})
+    return ran, written
+
+
+def inputs_of(graph: Graph) -> np.ndarray:
+    return random_inputs(graph, SAMPLES)[:SAMPLES]
+
+
+def runs(plan: MemoryPlan) -> list[tuple[int, int]]:
+    """(start, bytes) of what lies between the buffers."""
+    free = gaps(plan)
+    starts = [0, *(i + 1 for i, (a, b) in enumerate(itertools.pairwise(free)) if b != a + 1), len(free)]
+    return [(int(free[a]), b - a) for a, b in itertools.pairwise(starts)]
+
+
+def learnt_by_reference(graph: Graph, scheme: Scheme, lowered: Lowered) -> bytes:
+    """The `learnt` buffer as the reference's session would hold it."""
+    trainer, inputs = ReferenceTrainer(graph, scheme, CLASSES), inputs_of(graph)
+    trainer.train(lambda index, epoch: inputs[index], LABELS, OPTIONS)
+    assert lowered.training is not None
+    buffer = np.zeros(lowered.training.learnt_bytes, np.uint8)
+
+    def put(offset: int, values: np.ndarray) -> None:
+        data = np.frombuffer(values.tobytes(), np.uint8)
+        buffer[offset : offset + len(data)] = data
+
+    for layer in lowered.training.layers:
+        weights, bias = trainer.weights[layer.node.name], trainer.biases[layer.node.name]
+        put(layer.bias_offset, bias.deltas.astype(np.int32))
+        put(layer.deltas_offset, weights.deltas.astype(np.int16))
+        for i, tensor in enumerate((weights, bias)):
+            put(layer.running_offset + 8 * i, tensor.running.mean)
+            put(layer.running_offset + 8 * i + 4, np.int32(tensor.running.seen))
+    return buffer.tobytes()
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[tuple[Graph, Scheme]]:
+    return sample(trained_networks(), 16)
+
+
+@pytest.mark.parametrize(("compiler", "flags"), [("gcc", OPTIMISE), ("clang", ASAN)])
+def test_every_shape_learns_the_references_bytes_inside_its_buffers(
+    cases: list[tuple[Graph, Scheme]], tmp_path: Path, compiler: str, flags: Sequence[str]
+) -> None:
+    require_or_skip(compiler)
+    ran, written = train_in_c(cases, tmp_path, compiler, flags)
+    assert (ran.returncode, ran.stderr.decode()) == (0, "")
+    at, moved = 0, 0
+    for (graph, scheme), lowered in zip(cases, written, strict=True):
+        expected = learnt_by_reference(graph, scheme, lowered)
+        assert ran.stdout[at : at + len(expected)] == expected, f"{scheme}\n{describe(graph)}"
+        at += len(expected)
+        moved += np.count_nonzero(np.frombuffer(expected, np.uint8))
+    assert at == len(ran.stdout)
+    assert moved > at / 4
+
+
+def test_sanitizer_would_see_winners_that_leave_their_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_or_skip("gcc")
+    from tinytrain_compiler.ops.max_pool import MaxPool
+
+    monkeypatch.setattr(MaxPool, "saved_bytes", lambda *a: 4)
+    b = GraphBuilder((8, 8, 3))
+    x = b.max_pool(b.conv2d(b.input, 9, name="front"), (2, 2), stride=(2, 2))
+    graph = b.build(features=b.reshape(x))
+    ran, _ = train_in_c([(graph, Scheme({"front": TrainedLayer((0,))}))], tmp_path, "gcc", ASAN)
+    assert ran.returncode != 0
+    assert b"use-after-poison" in ran.stderr
