@@ -74,6 +74,9 @@ def tinytrain() -> None:
 @click.option(
     "--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="Layers and channels for sparse-update."
 )
+@click.option(
+    "--sram", type=click.IntRange(1), metavar="KIB", help="SRAM the model may use, stack included (default: all)."
+)
 @click.option("--dump-after", metavar="PASS", help="Print the graph to stderr after a pass (or 'import', or 'all').")
 @_json
 def compile_command(
@@ -87,6 +90,7 @@ def compile_command(
     output: Path | None,
     policy: str,
     scheme: Path | None,
+    sram: int | None,
     dump_after: str | None,
     as_json: bool,
 ) -> None:
@@ -108,7 +112,8 @@ def compile_command(
     with _stages() as progress:
         artifacts = compile_model(
             model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
-            name=name, classes=classes, policy=policy, scheme=scheme, progress=progress, observe=dump,
+            name=name, classes=classes, policy=policy, scheme=scheme, sram=sram, progress=progress,
+            observe=dump,
         )  # fmt: skip
     if as_json:
         _print_json(artifacts.report)

@@ -85,8 +85,8 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
     dies: dict[str, int] = {}
     buffer_of = {graph.features: graph.features}  # tensor -> gradient buffer
     buffers = [
-        Buffer(LEARNT, [Span(0, last, align(plan.learnt_bytes))]),
-        Buffer(LOSS_SCRATCH, [Span(end, end, align(16 * classes))]),
+        Buffer(LEARNT, [Span(0, last, align(plan.learnt_bytes))], purpose="learnt"),
+        Buffer(LOSS_SCRATCH, [Span(end, end, align(16 * classes))], purpose="loss"),
     ]
 
     for node in visited:
@@ -97,7 +97,8 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
         if saves_clip_mask(node, graph.tensors):
             plan.masks[node.name] = f"mask of {node.name}"
             words = -(-graph.tensors[node.output].bytes // 32)
-            buffers.append(Buffer(plan.masks[node.name], [Span(forward[node.name], step, align(4 * words))]))
+            lifetime = Span(forward[node.name], step, align(4 * words))
+            buffers.append(Buffer(plan.masks[node.name], [lifetime], purpose="masks"))
             act("mask", plan.masks[node.name])
         layer = plan.layer(node)
         if layer is not None:
@@ -114,9 +115,11 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
         if layer is not None and layer.chosen and kernel is not None:
             plan.backward_parameters[node.name] = f"parameters of {node.name} (backward)"
             size = sum(parameter_bytes(node, layer))
-            buffers.append(Buffer(plan.backward_parameters[node.name], [Span(step, step, size)]))
+            buffers.append(Buffer(plan.backward_parameters[node.name], [Span(step, step, size)], purpose="parameters"))
     sizes = {name: align(2 * graph.tensors[name].bytes) for name in born}
-    buffers += [Buffer(f"gradient of {name}", [Span(born[name], dies[name], sizes[name])]) for name in born]
+    buffers += [
+        Buffer(f"gradient of {name}", [Span(born[name], dies[name], sizes[name])], purpose="gradients") for name in born
+    ]
     plan.extra = Extra(buffers, {graph.features: end})
     return plan
 
@@ -152,11 +155,12 @@ def _layer_buffers(
     graph: Graph, plan: TrainingPlan, node: Node, layer: LearntLayer, forward: int, step: int
 ) -> list[Buffer]:
     name = plan.forward_parameters[node.name] = f"parameters of {node.name}"
-    found = [Buffer(name, [Span(forward, forward, sum(parameter_bytes(node, layer)))])]
+    found = [Buffer(name, [Span(forward, forward, sum(parameter_bytes(node, layer)))], purpose="parameters")]
     if layer.chosen:
         h, w, _ = graph.tensors[node.inputs[0]].shape
         plan.saved[node.name] = f"inputs of {node.name}"
-        found.append(Buffer(plan.saved[node.name], [Span(forward, step, align(h * w * layer.chosen))]))
+        lifetime = Span(forward, step, align(h * w * layer.chosen))
+        found.append(Buffer(plan.saved[node.name], [lifetime], purpose="saved_inputs"))
     return found
 
 
@@ -173,7 +177,7 @@ def _propagate(
     temporary = f"second gradient of {target}"
     act("propagate", temporary)
     act("add", buffer_of[target], tensor=target, source=temporary)
-    return [Buffer(temporary, [Span(step, step, align(2 * graph.tensors[target].bytes))])]
+    return [Buffer(temporary, [Span(step, step, align(2 * graph.tensors[target].bytes))], purpose="gradients")]
 
 
 def _share(
