@@ -6,8 +6,8 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 from pathlib import Path
+from typing import NamedTuple
 
 from ..boards import Board
 from ..errors import TinyTrainError
