@@ -246,6 +246,7 @@ def stack(directory: Path, core_of: str | None, as_json: bool) -> None:
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate (default: the policy's).")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time.")
+@click.option("--no-emulation", is_flag=True, help="Do not measure the instructions of a step on an emulated core.")
 @_json
 def evaluate(
     directory: Path,
@@ -261,6 +262,7 @@ def evaluate(
     rate: float | None,
     seed: int,
     jobs: int,
+    no_emulation: bool,
     as_json: bool,
 ) -> None:
     """Few-shot accuracy of the C in DIR on this machine: enrol, train, classify, episode by episode."""
@@ -279,7 +281,8 @@ def evaluate(
     with bar(f"episodes of {data.name}") as progress:
         found = run_evaluate(
             model, data, chosen, policies.split(","), count=count, epochs=epochs, options=options, seed=seed,
-            workers=jobs, progress=progress,
+            workers=jobs, progress=progress, emulation=not no_emulation,
+            note=lambda text: click.echo(f"note: {text}", err=True),
         )  # fmt: skip
     if as_json:
         _print_json(found)
