@@ -216,7 +216,7 @@ def test_emulate_profile_adds_up(run_cli: Cli, compiled_small: Artifacts) -> Non
     assert any("depthwise" in symbol for symbol in found["profile"])
 
 
-@pytest.mark.parametrize("command", ["verify", "emulate"])
+@pytest.mark.parametrize("command", ["verify", "emulate", "stack"])
 def test_folder_that_no_compile_wrote(run_cli: Cli, tmp_path: Path, command: str) -> None:
     ran = run_cli("tinytrain", command, tmp_path / "nothing")
     assert (ran.code, ran.out) == (2, "")
@@ -267,7 +267,7 @@ def test_help_answers_at_once() -> None:
     assert statistics.median(seconds() for _ in range(5)) < 0.3
 
 
-@pytest.mark.parametrize("command", ["compile", "verify", "emulate", "boards", "ops"])
+@pytest.mark.parametrize("command", ["compile", "verify", "emulate", "stack", "evaluate", "boards", "ops"])
 def test_help_loads_no_heavy_package(command: str) -> None:
     code = (
         "import sys; from tinytrain_compiler.cli import main; sys.argv = ['tinytrain', sys.argv[1], '--help']; main()"

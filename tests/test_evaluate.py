@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Cli
 from rich.console import Console
 from tinytrain_compiler import Artifacts
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
@@ -21,6 +24,7 @@ from tinytrain_compiler.evaluate import (
     Pack,
     TrainStats,
     evaluate,
+    instructions,
     markdown,
     print_results,
     run_episodes,
@@ -32,6 +36,7 @@ from tinytrain_compiler.evaluate.tables import differences
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.reference import run
 from tinytrain_compiler.reference.head import PrototypeHead
+from tools import require_or_skip
 
 # -- statistics ----------------------------------------------------------------------------------
 
@@ -154,7 +159,10 @@ def test_result_has_exactly_the_agreed_form(model: CompiledModel, pack: Pack, ep
     assert found["pack"] == "stripes"
     assert found["episodes"] == 2
     none = found["policies"]["none"]
-    keys = {"accuracy", "ci95", "episodes", "sram_bytes", "instructions_per_step", "per_episode"}
+    keys = {
+        "accuracy", "ci95", "episodes", "sram_bytes", "instructions_per_step", "instructions_forward",
+        "instructions_backward", "per_episode",
+    }  # fmt: skip
     assert set(none) == keys
     assert none["episodes"] == 2
     assert none["instructions_per_step"] is None
@@ -244,6 +252,70 @@ def test_wrong_requests(model: CompiledModel, pack: Pack, episodes: list[Episode
     wide = replace(pack, labels=np.arange(80, dtype=np.int64) % 8, class_names=tuple("abcdefgh"))
     with pytest.raises(UsageError, match="compile the model with --classes 5"):
         evaluate(model, wide, sample_episodes(wide, 5, 1, 1, 1), ["none"])
+
+
+# -- instructions of a step ----------------------------------------------------------------------
+
+
+def test_a_step_is_measured_once_a_policy(
+    model: CompiledModel, pack: Pack, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_or_skip("arm-none-eabi-gcc", "qemu-system-arm", "cc")
+    runs = []
+    original = instructions.measure_training
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        runs.append(arguments)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(instructions, "measure_training", spy)
+    notes: list[str] = []
+    found = evaluate(
+        model, pack, episodes, ["none", "bias", "last-layer"], epochs=1, emulation=True, note=notes.append
+    )["policies"]
+    assert len(runs) == 2, "once each, whatever the number of episodes; none takes no steps"
+    assert notes == []
+    assert found["none"]["instructions_per_step"] is found["none"]["instructions_forward"] is None
+    for policy in ("bias", "last-layer"):
+        step = found[policy]
+        loss = step["instructions_per_step"] - step["instructions_forward"] - step["instructions_backward"]
+        assert min(loss, step["instructions_forward"], step["instructions_backward"]) > 500
+    assert found["bias"]["instructions_backward"] != found["last-layer"]["instructions_backward"]
+
+
+def test_a_step_that_cannot_be_measured_is_noted_in_one_line(
+    model: CompiledModel, pack: Pack, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instructions, "QEMU", "qemu-that-is-not-there")
+    notes: list[str] = []
+    found = evaluate(model, pack, episodes, ["none", "bias"], epochs=1, emulation=True, note=notes.append)["policies"]
+    assert found["bias"]["instructions_per_step"] is None
+    (note,) = notes
+    assert "\n" not in note
+    assert "a step of bias were not measured: 'qemu-that-is-not-there' is not installed" in note
+
+
+def test_no_emulation_unless_asked_for(
+    model: CompiledModel, pack: Pack, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(instructions, "measure_training")
+    found = evaluate(model, pack, episodes[:1], ["bias"], epochs=1)["policies"]["bias"]
+    assert found["instructions_per_step"] is None
+
+
+@pytest.mark.parametrize("option", [[], ["--no-emulation"]])
+def test_command_measures_unless_told_not_to(
+    run_cli: Cli, model: CompiledModel, pack: Pack, tmp_path: Path, option: list[str]
+) -> None:
+    require_or_skip("arm-none-eabi-gcc", "qemu-system-arm", "cc")
+    np.savez(tmp_path / "stripes.npz", images=pack.values, labels=pack.labels)
+    ran = run_cli(
+        "tinytrain", "evaluate", model.directory, "--pack", tmp_path / "stripes.npz", "--way", "2", "--shot", "1",
+        "--count", "1", "--epochs", "1", "--policy", "bias", "--json", *option,
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)["policies"]["bias"]
+    assert (found["instructions_per_step"] is None) == bool(option)
 
 
 # -- tables --------------------------------------------------------------------------------------

@@ -10,21 +10,34 @@ import pytest
 from graphs import GraphBuilder
 from networks import NETWORKS
 from rich.console import Console
+from test_training import network
 from tinytrain_compiler import Artifacts
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.compile import lower
 from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.memory import Buffer, Extra, Span
 from tinytrain_compiler.report import build_report, print_report
 from tinytrain_compiler.report.budget import session_bytes
+from tinytrain_compiler.report.terminal import BAR
+from tinytrain_compiler.training.scheme import Scheme
 
 
-def report_of(graph: Graph, board: str = "stm32f746", agreement: float | None = 0.875) -> dict[str, Any]:
+def report_of(
+    graph: Graph, board: str = "stm32f746", agreement: float | None = 0.875, scheme: Scheme | None = None
+) -> dict[str, Any]:
     target = load_board(board)
-    lowered = lower(graph, target, "net", 10)
+    inference, lowered = lower(graph, target, "net", 10), lower(graph, target, "net", 10, scheme)
     return build_report(
         graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
         name="net", source="net.onnx", sha256="0" * 64, calibration="nothing", top1_agreement=agreement, classes=10,
+        policy="none" if scheme is None else "sparse-update", training=lowered.training, inference=inference.plan,
     )  # fmt: skip
+
+
+def text_of(report: dict[str, Any]) -> str:
+    console = Console(width=140, record=True, file=io.StringIO())
+    print_report(report, console)
+    return console.export_text()
 
 
 def test_macs_and_bytes_are_counted_per_layer() -> None:
@@ -96,3 +109,83 @@ def test_agreement_is_printed_where_it_was_measured() -> None:
     console = Console(width=140, record=True, file=io.StringIO())
     print_report(report_of(NETWORKS["mobile"]()), console)
     assert "top-1 agreement of int8 with float on these samples: 87.5%" in console.export_text()
+
+
+# -- training ------------------------------------------------------------------------------------
+
+
+def test_purposes_at_the_peak_add_up_to_the_lower_bound() -> None:
+    graph, scheme = network()
+    report = report_of(graph, scheme=scheme)
+    sram, buffers = report["memory"]["sram"], report["buffers"]
+    use = sram["by_purpose"]
+    assert sum(use["at_peak_bytes"].values()) == sram["lower_bound_bytes"]
+    step = use["peak"]["step"]
+    for purpose, size in use["at_peak_bytes"].items():
+        live = [b for b in buffers if b["purpose"] == purpose and b["first_layer"] <= step <= b["last_layer"]]
+        # A buffer that an operator takes over may shrink, so for inference its largest size is only a bound.
+        assert size <= sum(b["bytes"] for b in live)
+        assert purpose == "inference" or size == sum(b["bytes"] for b in live)
+        assert use["largest_bytes"][purpose] >= size
+    assert all(use["largest_bytes"].values()), "this network's training has buffers of every purpose"
+    assert use["largest_bytes"]["loss"] == 160, "two int64 a class"
+    assert use["largest_bytes"]["learnt"] == -(-report["training"]["learnt_bytes"] // 16) * 16
+    assert report["steps"] == 1 + max(b["last_layer"] for b in buffers)
+
+
+def test_every_buffer_has_the_purpose_of_its_name() -> None:
+    graph, scheme = network()
+    words = {
+        "mask of": "masks", "winners of": "masks", "inputs of": "saved_inputs", "gradient of": "gradients", "second gradient": "gradients",
+        "parameters of": "parameters", "learnt": "learnt", "loss terms": "loss",
+    }  # fmt: skip
+    for buffer in report_of(graph, scheme=scheme)["buffers"]:
+        expected = [purpose for word, purpose in words.items() if buffer["name"].startswith(word)]
+        assert buffer["purpose"] == (expected[0] if expected else "inference"), buffer["name"]
+        assert (buffer["purpose"] == "inference") == bool(buffer["tensors"] or buffer["name"].endswith("(scratch)"))
+
+
+def test_buffer_of_training_without_a_purpose_is_refused() -> None:
+    with pytest.raises(ValueError, match="without a purpose: novelty"):
+        Extra([Buffer("novelty", [Span(0, 1, 16)])], {})
+
+
+def test_training_adds_what_the_two_plans_differ_by() -> None:
+    graph, scheme = network()
+    plain, trained = report_of(graph), report_of(graph, scheme=scheme)
+    sram = trained["memory"]["sram"]
+    assert sram["inference_arena_bytes"] == plain["memory"]["sram"]["arena_bytes"] < sram["arena_bytes"]
+    assert plain["memory"]["sram"]["inference_arena_bytes"] == plain["memory"]["sram"]["arena_bytes"]
+    added = sram["arena_bytes"] - sram["inference_arena_bytes"]
+    text = " ".join(text_of(trained).split())
+    assert f"training adds {added:,} bytes to the inference arena of {sram['inference_arena_bytes']:,}" in text
+    assert f"{sram['lower_bound_bytes']:,}" in text
+    for purpose, size in sram["by_purpose"]["largest_bytes"].items():
+        assert purpose.replace("_", " ") in text
+        assert f"{size:,}" in text
+    assert "arena by purpose" not in text_of(plain)
+
+
+def test_bars_of_the_purposes_follow_each_other_to_the_whole() -> None:
+    graph, scheme = network()
+    report = report_of(graph, scheme=scheme)
+    rows = [line for line in text_of(report).splitlines() if "█" in line]
+    assert sum(line.count("█") for line in rows) == BAR
+    columns = [i for line in rows for i, c in enumerate(line) if c == "█"]
+    assert columns == list(range(columns[0], columns[0] + BAR))
+
+
+def test_training_section_says_what_learns() -> None:
+    graph, scheme = network()
+    report = report_of(graph, scheme=scheme)
+    training = report["training"]
+    assert training["policy"] == "sparse-update"
+    layers = {layer["name"]: layer for layer in training["layers"]}
+    assert set(layers) == set(scheme.layers)
+    assert layers["expand"] == {"name": "expand", "channels": 4, "weights": 18 * 4, "biases": 18}
+    assert layers["last"]["weights"] == 13 * 9 * 3
+    assert layers["stem"] == {"name": "stem", "channels": 0, "weights": 0, "biases": 7}
+    assert training["weights"] == sum(layer["weights"] for layer in training["layers"])
+    assert training["biases"] == sum(layer["biases"] for layer in training["layers"])
+    assert training["saturation"]["weight_delta"] == 32767 / 256
+    assert report_of(graph)["training"] == {"policy": "none"}

@@ -49,7 +49,7 @@ class Case:
 
     def __init__(self, directory: Path, pool: int = POOL) -> None:
         self.graph, self.scheme = network()
-        self.lowered = lower(self.graph, load_board("stm32f746"), "net", CLASSES, self.scheme, pool)
+        self.lowered = lower(self.graph, load_board("stm32f746"), "net", CLASSES, self.scheme, pool=pool)
         sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None))
         self.directory = directory / "model"
         write_files(self.directory, {path: text.encode() for path, text in sources.items()})
@@ -170,4 +170,4 @@ def test_any_selection_fits(case: Case, data: st.DataObject) -> None:
 def test_a_pool_that_is_too_small_says_how_large_it_must_be() -> None:
     graph, scheme = network()
     with pytest.raises(DoesNotFitError, match=r"training pool of 256 bytes is too small.*--pool 1"):
-        lower(graph, load_board("stm32f746"), "net", CLASSES, scheme, 256)
+        lower(graph, load_board("stm32f746"), "net", CLASSES, scheme, pool=256)

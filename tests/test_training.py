@@ -177,8 +177,12 @@ def test_emulated_cores_learn_the_same_bytes(board: str, tmp_path: Path) -> None
         host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
         learnt = case.learnt(host)
     assert ran.learnt[: len(learnt)] == learnt
-    assert len(ran.instructions) == steps
-    assert min(ran.instructions) > 10_000
+    assert len(ran.steps) == steps
+    parts = list(zip(*ran.steps, strict=True))
+    assert all(min(part) > 1000 for part in parts)
+    assert max(parts[0]) < 1.01 * min(parts[0]), "a forward pass takes the same every time"
+    assert ran.steps[0].backward < min(parts[2][1:]), "the first step updates nothing"
+    assert sum(ran.per_step) == ran.per_step.total
     assert ran.stack_bytes < 4096
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import __version__
+from .cli_progress import bar, echo_bounds, echo_training, stages
 from .errors import EXIT_INTERNAL, TinyTrainError, UsageError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from .boards import Board
     from .graph import Graph
 
@@ -81,6 +79,9 @@ def tinytrain() -> None:
     "--pool", type=click.IntRange(1), default=64, show_default=True, metavar="KIB",
     help="SRAM for what tinytrain learns, lists and deltas of chosen channels and all biases.",
 )  # fmt: skip
+@click.option(
+    "--sram", type=click.IntRange(1), metavar="KIB", help="SRAM the model may use, stack included (default: all)."
+)
 @click.option("--dump-after", metavar="PASS", help="Print the graph to stderr after a pass (or 'import', or 'all').")
 @_json
 def compile_command(
@@ -95,6 +96,7 @@ def compile_command(
     policy: str,
     scheme: Path | None,
     pool: int,
+    sram: int | None,
     dump_after: str | None,
     as_json: bool,
 ) -> None:
@@ -113,10 +115,11 @@ def compile_command(
         if dump_after in (after, "all"):
             click.echo(f"--- after {after}\n{graph.dump()}", err=True)
 
-    with _stages() as progress:
+    with stages() as progress:
         artifacts = compile_model(
             model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
-            name=name, classes=classes, policy=policy, scheme=scheme, pool=1024 * pool, progress=progress, observe=dump,
+            name=name, classes=classes, policy=policy, scheme=scheme, pool=1024 * pool, sram=sram, progress=progress,
+            observe=dump,
         )  # fmt: skip
     if as_json:
         _print_json(artifacts.report)
@@ -152,10 +155,10 @@ def verify(
     from .verify import verify_on_data
 
     model = load_compiled(directory)
-    with _bar("verifying on this machine") as progress:
+    with bar("verifying on this machine") as progress:
         found = run_verify(model, count, progress)
     if data is not None:
-        with _bar(f"running {data.name}") as progress:
+        with bar(f"running {data.name}") as progress:
             found["data"] = verify_on_data(model, data, float_model, mean, std, progress)
     mismatched = found["host"]["mismatched_bytes"]
     if as_json:
@@ -191,7 +194,7 @@ def emulate(directory: Path, count: int | None, core_of: str | None, profile: bo
 
     model = load_compiled(directory)
     board = load_board(core_of) if core_of else model.board
-    with _bar(f"building the firmware and running it on an emulated {board.core}") as progress:
+    with bar(f"building the firmware and running it on an emulated {board.core}") as progress:
         found = run_emulate(model, count, core_of=board, profile=profile, progress=progress)
     if as_json:
         _print_json(found)
@@ -204,9 +207,37 @@ def emulate(directory: Path, count: int | None, core_of: str | None, profile: bo
             f"{found['board']} image: {found['flash_bytes']:,} bytes of flash, {found['sram_bytes']:,} of SRAM "
             f"(with the stack, of which {found['stack_bytes']:,} were used)"
         )
+        echo_bounds(found["stack_bounds"])
         for symbol, instructions in found.get("profile", {}).items():
             click.echo(f"{instructions:12,}  {symbol}")
-    _fail_if(found["mismatched_bytes"], "the emulated core and the reference disagree: please report it with the model")
+        if "training" in found:
+            echo_training(found["training"])
+    learnt_wrong = found.get("training", {}).get("mismatched_bytes", 0)
+    _fail_if(
+        found["mismatched_bytes"] or learnt_wrong,
+        "the emulated core and the reference disagree: please report it with the model",
+    )
+
+
+@tinytrain.command()
+@_directory
+@click.option("--core-of", metavar="BOARD", help="Compile the same sources for the core of another board.")
+@_json
+def stack(directory: Path, core_of: str | None, as_json: bool) -> None:
+    """The most stack that each function of the model in DIR can take, proven from its machine code."""
+    from .boards import load_board
+    from .compiled import load_compiled
+    from .emulate import stack_bounds_of
+
+    model = load_compiled(directory)
+    found = stack_bounds_of(model, load_board(core_of) if core_of else model.board)
+    if as_json:
+        _print_json(found)
+        return
+    echo_bounds({entry: bound["bytes"] for entry, bound in found["functions"].items()})
+    deepest = max(found["functions"].values(), key=lambda bound: bound["bytes"])
+    for frame in deepest["path"]:
+        click.echo(f"{frame['bytes']:8,}  {frame['function']}")
 
 
 @tinytrain.command()
@@ -223,6 +254,7 @@ def emulate(directory: Path, count: int | None, core_of: str | None, profile: bo
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate (default: the policy's).")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time.")
+@click.option("--no-emulation", is_flag=True, help="Do not measure the instructions of a step on an emulated core.")
 @_json
 def evaluate(
     directory: Path,
@@ -238,6 +270,7 @@ def evaluate(
     rate: float | None,
     seed: int,
     jobs: int,
+    no_emulation: bool,
     as_json: bool,
 ) -> None:
     """Few-shot accuracy of the C in DIR on this machine: enrol, train, classify, episode by episode."""
@@ -253,10 +286,11 @@ def evaluate(
     else:
         chosen = load_episodes(episodes, data)
     options = LearnerOptions(learning_rate=rate, scheme=scheme)
-    with _bar(f"episodes of {data.name}") as progress:
+    with bar(f"episodes of {data.name}") as progress:
         found = run_evaluate(
             model, data, chosen, policies.split(","), count=count, epochs=epochs, options=options, seed=seed,
-            workers=jobs, progress=progress,
+            workers=jobs, progress=progress, emulation=not no_emulation,
+            note=lambda text: click.echo(f"note: {text}", err=True),
         )  # fmt: skip
     if as_json:
         _print_json(found)
@@ -300,48 +334,6 @@ def ops(as_json: bool) -> None:
 
 
 # -- shared --------------------------------------------------------------------------------------
-
-
-class _stages:  # noqa: N801  (used as a function)
-    """Names of stages on stderr: a live spinner on a terminal, one line each elsewhere."""
-
-    def __enter__(self) -> Callable[[str], None]:
-        self._status: Any = None
-        if not sys.stderr.isatty():
-            return lambda stage: click.echo(f"{stage} ...", err=True)
-        from rich.console import Console
-
-        self._status = Console(stderr=True).status("starting")
-        self._status.start()
-        return lambda stage: self._status.update(stage)
-
-    def __exit__(self, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()
-
-
-class _bar:  # noqa: N801  (used as a function)
-    """A progress bar on stderr, on terminals only."""
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._progress: Progress | None = None
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        if not sys.stderr.isatty():
-            click.echo(f"{self._title} ...", err=True)
-            return lambda done, total: None
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._progress = bar = Progress(console=Console(stderr=True), transient=True)
-        task = bar.add_task(self._title)
-        bar.start()
-        return lambda done, total: bar.update(task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
 
 
 def _print_json(value: Any) -> None:

@@ -33,7 +33,7 @@ from .passes import run_passes
 from .quantize.calibration import Calibration, load_calibration
 from .quantize.input_bytes import pixel_map, quantize_samples
 from .quantize.quantizer import quantize, top1_agreement
-from .report import build_report, check_fit
+from .report import build_report, plan_that_fits
 from .report.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
 from .training.plan import TrainingPlan, plan_training
 from .training.policies import scheme_for
@@ -76,6 +76,7 @@ def compile_model(
     policy: str = "none",
     scheme: str | Path | None = None,
     pool: int = DEFAULT_POOL,
+    sram: int | None = None,
     progress: Progress = lambda stage: None,
     observe: Callable[[str, Graph], None] = lambda name, graph: None,
 ) -> Artifacts:
@@ -84,8 +85,9 @@ def compile_model(
     model: float or QDQ ONNX. calibration: an .npz/.npy or a folder of pictures, None for generated
     noise. mean, std: how raw pixels become inputs, one number or one per channel. classes: room for
     few-shot prototypes. policy: what learns on the device (training/policies.py); scheme: its file, for
-    `sparse-update` or `tinytrain`; pool: bytes for what `tinytrain` learns. progress is told each stage as it
-    begins, observe the graph after the import and after each pass.
+    `sparse-update` or `tinytrain`; pool: bytes for what `tinytrain` learns. sram: KiB that arena, session and
+    stack may take, where the application needs the rest of the board's; None for all of it. progress is told each
+    stage as it begins, observe the graph after the import and after each pass.
 
     Errors: UsageError, UnsupportedModelError (exit code 2), DoesNotFitError (3). Nothing is written
     unless everything succeeds.
@@ -95,6 +97,8 @@ def compile_model(
     prefix = _prefix(path.stem if name is None else name, explicit=name is not None)
     if classes < 1:
         raise UsageError(f"--classes {classes}: at least one class is needed")
+    if sram is not None and not 0 < 1024 * sram <= target.ram_bytes:
+        raise UsageError(f"--sram {sram}: {target.name} has {target.ram_bytes // 1024} KiB; give at most that")
     if output is not None:
         _check_output(Path(output))
 
@@ -127,19 +131,24 @@ def compile_model(
 
     progress("planning memory")
     learning = scheme_for(graph, policy, None if scheme is None else Path(scheme))
-    lowered = lower(graph, target, prefix, classes, learning, pool)
-    check_fit(lowered.sram, lowered.flash, lowered.plan, target, largest_buffers(lowered.plan))
+    limit = None if sram is None else 1024 * sram
+    lowered, inference = plan_that_fits(
+        policy, learning, lambda chosen: lower(graph, target, prefix, classes, chosen, limit, pool)
+    )
 
     progress("generating C")
     report = build_report(
         graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
         name=prefix, source=path.name, sha256=loaded.sha256, calibration=samples.description,
         top1_agreement=agreement, classes=classes, policy=policy, training=lowered.training,
+        inference=inference.plan,
     )  # fmt: skip
     pixels = pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
     if policy != "none":
         options += f" --policy {policy}"
+    if sram is not None:
+        options += f" --sram {sram}"
     sources = emit(lowered, ModelInfo(prefix, loaded.sha256, options, classes, pixels))
     files = {name: text.encode() for name, text in sources.items()}
     files["report.json"] = _json(report)
@@ -164,26 +173,28 @@ class Lowered:
     kernels: KernelTable
     sram: SramUse
     flash: FlashUse
+    classes: int
     training: TrainingPlan | None = None
 
 
 def lower(
-    graph: Graph,
-    board: Board,
-    prefix: str,
-    classes: int = DEFAULT_CLASSES,
-    scheme: Scheme | None = None,
-    pool: int = DEFAULT_POOL,
-) -> Lowered:
-    """Plan memory and choose kernels; says nothing yet about whether it fits. scheme: what learns, if anything."""
+    graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None,
+    sram_limit: int | None = None, pool: int = DEFAULT_POOL,
+) -> Lowered:  # fmt: skip
+    """Plan memory and choose kernels; says nothing yet about whether it fits.
+
+    scheme: what learns, if anything. sram_limit: bytes the model may use, None for all that the board has.
+    pool: bytes for what a scheme with candidates learns.
+    """
     session = session_bytes(classes, graph.tensors[graph.features].bytes)
     training = plan_training(graph, scheme, classes, pool) if scheme is not None else None
     extra = training.extra if training is not None else None
     plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)
     kernels = kernel_table(graph, prefix)
     return Lowered(
-        graph, board, plan, kernels, sram_use(plan, board, session), flash_use(kernels, board, training), training
-    )
+        graph, board, plan, kernels, sram_use(plan, board, session, sram_limit), flash_use(kernels, board, training),
+        classes, training,
+    )  # fmt: skip
 
 
 def emit(lowered: Lowered, info: ModelInfo) -> dict[str, str]:
@@ -197,14 +208,6 @@ def emit(lowered: Lowered, info: ModelInfo) -> dict[str, str]:
 def default_name(model: str | Path) -> str:
     """The prefix, and folder, of a model that was given no name."""
     return _prefix(Path(model).stem, explicit=False)
-
-
-def largest_buffers(plan: MemoryPlan, count: int = 3) -> dict[str, int]:
-    """The biggest buffers live at the step with the most live bytes."""
-    buffers = [p.buffer for p in plan.placements]
-    worst = max(range(max(b.last for b in buffers) + 1), key=lambda step: sum(b.bytes_at(step) for b in buffers))
-    live = sorted(((b.name, b.bytes_at(worst)) for b in buffers), key=lambda item: -item[1])
-    return {name: size for name, size in live[:count] if size}
 
 
 # Words that C, C++ or CMake keep for themselves, and headers that <name>.h would hide: a model's name becomes a

@@ -81,6 +81,8 @@ def render_project(
         context["words"] = boot_stage_words(board)
     if app != "selftest":
         files |= {"firmware/semihosting.h": "semihosting.h", "firmware/harness.h": "harness.h"}
+        if app == "train":
+            files |= {"firmware/marks.h": "marks.h"}
     else:
         files |= {
             "firmware/uart.h": "uart.h",

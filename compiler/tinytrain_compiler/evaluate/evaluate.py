@@ -12,9 +12,11 @@ from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
 from ..reference.head import MAX_SHOTS
+from ..targets.qemu_training import StepInstructions
 from .augment import augment
 from .draws import mix
 from .episodes import Episode
+from .instructions import Note, step_instructions
 from .learner import Factory, Learner, LearnerOptions, Progress, TrainStats, factories
 from .packs import Pack, to_inputs
 from .statistics import estimate
@@ -30,7 +32,6 @@ class EpisodeResult:
     stats: TrainStats
     seconds: float  # on this machine, without preparing the pictures
     sram_bytes: int
-    instructions_per_step: int | None
 
 
 @dataclass
@@ -61,10 +62,7 @@ class Study:
             learner.enroll(x, label)
         stats = learner.train(self._sampler(support, seed), labels, self.epochs, seed, lambda done, total: None)
         right = sum(learner.infer(x) == label for x, (label, _) in zip(query, episode.query, strict=True))
-        return EpisodeResult(
-            100 * right / len(query), stats, perf_counter() - started, learner.sram_bytes,
-            learner.instructions_per_step,
-        )  # fmt: skip
+        return EpisodeResult(100 * right / len(query), stats, perf_counter() - started, learner.sram_bytes)
 
     def _sampler(self, support: Int8, seed: int) -> Callable[[int, int], Int8]:
         """sample(i, epoch): the support sample i as it is in epoch -1, augmented in the others.
@@ -165,11 +163,17 @@ def evaluate(
     seed: int = 0,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
+    emulation: bool = False,
+    note: Note = lambda text: None,
 ) -> dict[str, Any]:
     """Accuracy of policies over the first `count` episodes (None: all), as run_episodes runs them.
 
     Returns {"pack", "episodes": n, "policies": {name: {"accuracy": mean in %, "ci95": half width in points or
-    None for one episode, "episodes": n, "sram_bytes", "instructions_per_step": or None, "per_episode": [%]}}}.
+    None for one episode, "episodes": n, "sram_bytes", "instructions_per_step": or None, of these
+    "instructions_forward" and "instructions_backward" (updates included), "per_episode": [%]}}}.
+
+    emulation: measure instructions, once a policy, on an emulated core like the board's; note is told, in one line,
+    where that is not possible. Otherwise they are None.
     """
     chosen = episodes[:count]
     if count is not None and count > len(episodes):
@@ -177,14 +181,18 @@ def evaluate(
     found = run_episodes(
         model, pack, chosen, policies, epochs=epochs, options=options, seed=seed, workers=workers, progress=progress
     )
+    steps = {
+        policy: step_instructions(model, policy, options or LearnerOptions(), note) if emulation else None
+        for policy in found
+    }
     return {
         "pack": pack.name,
         "episodes": len(chosen),
-        "policies": {policy: _summary(results) for policy, results in found.items()},
+        "policies": {policy: _summary(results, steps[policy]) for policy, results in found.items()},
     }
 
 
-def _summary(results: Sequence[EpisodeResult]) -> dict[str, Any]:
+def _summary(results: Sequence[EpisodeResult], step: StepInstructions | None) -> dict[str, Any]:
     accuracies = [result.accuracy for result in results]
     mean = estimate(accuracies)
     return {
@@ -192,6 +200,8 @@ def _summary(results: Sequence[EpisodeResult]) -> dict[str, Any]:
         "ci95": mean.half_width,
         "episodes": len(results),
         "sram_bytes": results[0].sram_bytes,
-        "instructions_per_step": results[0].instructions_per_step,
+        "instructions_per_step": step.total if step else None,
+        "instructions_forward": step.forward if step else None,
+        "instructions_backward": step.backward if step else None,
         "per_episode": accuracies,
     }

@@ -46,10 +46,6 @@ class Learner(Protocol):
     def sram_bytes(self) -> int:
         """All of the model's SRAM on its board, except the stack."""
 
-    @property
-    def instructions_per_step(self) -> int | None:
-        """Of one training step on the board's core; None where none is taken or it was not measured."""
-
     def forget(self) -> None:
         """Back to the pretrained weights, without prototypes."""
 
@@ -80,10 +76,6 @@ class PrototypeLearner:
     @property
     def sram_bytes(self) -> int:
         return int(self._report["memory"]["sram"]["total_bytes"])
-
-    @property
-    def instructions_per_step(self) -> int | None:
-        return None
 
     def forget(self) -> None:
         self._host.forget()

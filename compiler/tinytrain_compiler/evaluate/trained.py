@@ -6,15 +6,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..codegen.emit import ModelInfo
-from ..compile import emit, lower, write_files
 from ..compiled import CompiledModel
 from ..ops import Int8
 from ..targets.host import HostModel
-from ..training.policies import scheme_for
 from ..training.selection import SELECTORS
 from ..training.trainer import DEFAULT_RATE
 from .learner import LearnerOptions, Progress, Sample, TrainStats
+from .policy_model import write_policy
 
 
 class TrainedLearner:
@@ -24,14 +22,10 @@ class TrainedLearner:
         rate = options.learning_rate
         self._rate = DEFAULT_RATE if rate is None else rate
         self._classes = int(model.report["model"]["classes"])
-        takes_scheme = policy in ("sparse-update", "tinytrain")
-        scheme = scheme_for(model.graph, policy, options.scheme if takes_scheme else None)
-        lowered = lower(model.graph, model.board, model.name, self._classes, scheme, options.pool)
         self._copies = options.copies
-        sources = emit(lowered, ModelInfo(model.name, model.report["model"]["sha256"], "", self._classes, None))
         self._folder = tempfile.TemporaryDirectory(prefix="tinytrain-policy-")
         directory = Path(self._folder.name) / "model"
-        write_files(directory, {path: text.encode() for path, text in sources.items()})
+        lowered = write_policy(model, options, policy, directory)
         layout = model.layout
         self._host = HostModel(directory, type(layout)(
             model.name, lowered.plan.region_bytes, layout.input_bytes, layout.output_bytes, layout.features
@@ -45,10 +39,6 @@ class TrainedLearner:
     @property
     def sram_bytes(self) -> int:
         return self._sram
-
-    @property
-    def instructions_per_step(self) -> int | None:
-        return None
 
     def forget(self) -> None:
         self._host.unlearn()

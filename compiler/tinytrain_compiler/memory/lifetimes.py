@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from ..graph import Graph, Node
 from ..ops import operator_of
+
+Purpose = Literal["inference", "masks", "saved_inputs", "gradients", "parameters", "learnt", "loss"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 ALIGNMENT = 16  # bytes: a cache line's half, and what every SIMD load wants
 
@@ -32,6 +36,7 @@ class Buffer:
     name: str
     spans: list[Span] = field(default_factory=list)
     tensors: list[str] = field(default_factory=list)  # in order of time
+    purpose: Purpose = "inference"
 
     @property
     def bytes(self) -> int:
@@ -59,6 +64,12 @@ class Extra:
 
     buffers: Sequence[Buffer]
     last_uses: Mapping[str, int]  # tensors of the forward pass that are read again, and when
+
+    def __post_init__(self) -> None:
+        """A buffer of training must say what it is for: the report accounts for every byte by purpose."""
+        unknown = [buffer.name for buffer in self.buffers if buffer.purpose == "inference"]
+        if unknown:
+            raise ValueError(f"buffers of training without a purpose: {', '.join(unknown)}")
 
     def add_to(self, buffers: list[Buffer]) -> None:
         for tensor, step in self.last_uses.items():

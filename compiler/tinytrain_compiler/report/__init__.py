@@ -2,6 +2,7 @@
 
 from .budget import FlashUse, SramUse, check_fit
 from .build import build_report
+from .policy_fit import plan_that_fits
 from .terminal import print_report
 
-__all__ = ["FlashUse", "SramUse", "build_report", "check_fit", "print_report"]
+__all__ = ["FlashUse", "SramUse", "build_report", "check_fit", "plan_that_fits", "print_report"]

@@ -69,6 +69,11 @@ class SramUse:
         """What the model itself takes; the stack belongs to the application."""
         return self.arena + self.session + self.static_data
 
+    @property
+    def needed(self) -> int:
+        """What must be there for the firmware to link and run."""
+        return self.total + self.stack + LINK_SLACK
+
 
 @dataclass(frozen=True)
 class FlashUse:
@@ -94,8 +99,10 @@ def code_bound(kernels: KernelTable, board: Board) -> int:
     return RUNTIME_CODE + (V6M_CODE if board.core_info.v6m else 0) + own
 
 
-def sram_use(plan: MemoryPlan, board: Board, session: int) -> SramUse:
-    return SramUse(plan.arena_bytes, session, 0, board.stack_bytes, plan.lower_bound_bytes, board.ram_bytes)
+def sram_use(plan: MemoryPlan, board: Board, session: int, limit: int | None = None) -> SramUse:
+    """limit: bytes that the model may use where the application needs the rest; None for all that the board has."""
+    budget = board.ram_bytes if limit is None else limit
+    return SramUse(plan.arena_bytes, session, 0, board.stack_bytes, plan.lower_bound_bytes, budget)
 
 
 def flash_use(kernels: KernelTable, board: Board, training: TrainingPlan | None = None) -> FlashUse:
@@ -107,19 +114,32 @@ def flash_use(kernels: KernelTable, board: Board, training: TrainingPlan | None 
     return FlashUse(weights, code, board.flash_bytes)
 
 
+def sram_problem(sram: SramUse, board: Board) -> str:
+    """Needed, available, missing; for a need above the budget."""
+    source = "--sram allows" if sram.budget < board.ram_bytes else f"{board.name} has"
+    return (
+        f"SRAM: needs {sram.needed:,} bytes (arena {sram.arena:,} + session {sram.session:,} + stack {sram.stack:,} + "
+        f"alignment {LINK_SLACK}), {source} {sram.budget:,}: {sram.needed - sram.budget:,} too many"
+    )
+
+
+def flash_problem(flash: FlashUse, board: Board) -> str:
+    return (
+        f"flash: needs {flash.total:,} bytes (weights {flash.weights:,} + code at most {flash.code:,}), "
+        f"{board.name} has {flash.budget:,}: {flash.total - flash.budget:,} too many"
+    )
+
+
 def check_fit(sram: SramUse, flash: FlashUse, plan: MemoryPlan, board: Board, largest: Mapping[str, int]) -> None:
     """Raise DoesNotFitError: which memory, how much is needed, how much there is, what to do.
 
     largest: the biggest live buffers at the worst step, name -> bytes.
     """
     problems = []
-    need = sram.total + sram.stack + LINK_SLACK
-    if need > sram.budget:
+    if sram.needed > sram.budget:
         buffers = ", ".join(f"{name} {size:,}" for name, size in largest.items())
         problems.append(
-            f"SRAM: needs {need:,} bytes (arena {sram.arena:,} + session {sram.session:,} + stack {sram.stack:,} + "
-            f"alignment {LINK_SLACK}), "
-            f"{board.name} has {sram.budget:,}: {need - sram.budget:,} too many. Live at the worst step: {buffers}. "
+            f"{sram_problem(sram, board)}. Live at the worst step: {buffers}. "
             f"Use a smaller input resolution or a narrower network, or a board with more RAM"
         )
     elif any(size > board.bank(bank).bytes for size, bank in zip(plan.region_bytes, plan.region_banks, strict=True)):
@@ -127,9 +147,7 @@ def check_fit(sram: SramUse, flash: FlashUse, plan: MemoryPlan, board: Board, la
         problems.append(f"SRAM: the arena needs {plan.arena_bytes:,} bytes in one piece, the banks are {banks}")
     if flash.total > flash.budget:
         problems.append(
-            f"flash: needs {flash.total:,} bytes (weights {flash.weights:,} + code at most {flash.code:,}), "
-            f"{board.name} has {flash.budget:,}: {flash.total - flash.budget:,} too many. "
-            f"Use a network with fewer parameters, or a board with more flash"
+            f"{flash_problem(flash, board)}. Use a network with fewer parameters, or a board with more flash"
         )
     if problems:
         raise DoesNotFitError(f"the model does not fit {board.name}\n" + "\n".join(f"  {p}" for p in problems))

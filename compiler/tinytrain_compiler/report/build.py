@@ -10,8 +10,12 @@ from ..codegen import KernelTable
 from ..graph import Graph
 from ..memory import MemoryPlan
 from ..ops import operator_of
+from ..ops.backward import TRAINED_MARGIN
 from ..training.plan import TrainingPlan
+from ..training.scheme import backward_nodes
+from ..training.trainer import BIAS_MAX, DELTA_BITS, DELTA_MAX
 from .budget import FlashUse, SramUse
+from .purposes import purpose_use, step_name
 
 
 def build_report(
@@ -30,8 +34,12 @@ def build_report(
     classes: int,
     policy: str = "none",
     training: TrainingPlan | None = None,
+    inference: MemoryPlan | None = None,
 ) -> dict[str, Any]:
-    """Everything printed about a compile, as plain JSON values; sizes in bytes."""
+    """Everything printed about a compile, as plain JSON values; sizes in bytes.
+
+    inference: with training, the plan of the same model without.
+    """
     layers = [_layer(graph, kernels, step) for step in range(len(graph.nodes))]
     x, y, f = (graph.tensors[t] for t in (graph.input, graph.output, graph.features))
     return {
@@ -66,6 +74,8 @@ def build_report(
                 "arena_bytes": sram.arena,
                 "lower_bound_bytes": sram.lower_bound,
                 "arena_to_lower_bound": round(sram.arena / sram.lower_bound, 4),
+                "inference_arena_bytes": (inference or plan).arena_bytes,
+                "by_purpose": _by_purpose(graph, plan, training),
                 "session_bytes": sram.session,
                 "static_bytes": sram.static_data,
                 "total_bytes": sram.total,
@@ -87,11 +97,13 @@ def build_report(
         },
         "quantization": {"calibration": calibration, "top1_agreement": top1_agreement},
         "training": {"policy": policy, **(_training(plan, training) if training is not None else {})},
+        "steps": _steps(graph, training),
         "layers": layers,
         "buffers": [
             {
                 "name": p.buffer.name,
                 "tensors": p.buffer.tensors,
+                "purpose": p.buffer.purpose,
                 "region": p.region,
                 "offset": p.offset,
                 "bytes": p.buffer.bytes,
@@ -103,24 +115,47 @@ def build_report(
     }
 
 
+def _by_purpose(graph: Graph, plan: MemoryPlan, training: TrainingPlan | None) -> dict[str, Any]:
+    """The arena's bytes by purpose: live at the step with the most (adding up to the lower bound), and the most of
+    each purpose at any step (not adding up: they share bytes over time)."""
+    use = purpose_use([p.buffer for p in plan.placements])
+    return {
+        "peak": {"step": use.step, "during": step_name(graph, training, use.step)},
+        "at_peak_bytes": use.at_peak,
+        "largest_bytes": use.largest,
+    }
+
+
+def _steps(graph: Graph, training: TrainingPlan | None) -> int:
+    """Columns of the memory map: the layers and, with training, the loss and the layers of the backward pass."""
+    return len(graph.nodes) + (0 if training is None else 1 + len(backward_nodes(graph, training.scheme)))
+
+
 def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
-    """Bytes by purpose; all but `learnt` share the arena's memory with inference, at other times."""
-    sizes: dict[str, int] = dict.fromkeys(("learnt", "mask", "inputs", "winners", "gradient", "parameters"), 0)
-    for placement in plan.placements:
-        purpose = placement.buffer.name.split(" ")[0]
-        if not placement.buffer.tensors and purpose in sizes:
-            sizes[purpose] += placement.buffer.bytes
+    """What learns, and where what it learns ends. Bytes are those of a purpose that are live at once, at most."""
+    largest = purpose_use([p.buffer for p in plan.placements]).largest
     return {
         "learnt_bytes": training.learnt_bytes,
-        "masks_bytes": sizes["mask"],
-        "saved_inputs_bytes": sizes["inputs"],
-        "winners_bytes": sizes["winners"],
-        "gradients_bytes": sizes["gradient"],
-        "effective_parameters_bytes": sizes["parameters"],
+        "masks_bytes": largest["masks"],
+        "saved_inputs_bytes": largest["saved_inputs"],
+        "gradients_bytes": largest["gradients"],
+        "effective_parameters_bytes": largest["parameters"],
+        "loss_bytes": largest["loss"],
         "weights": sum(layer.deltas for layer in training.layers),
         "biases": sum(len(layer.node.constants["bias"]) for layer in training.layers),
+        "saturation": {
+            "weight_delta": DELTA_MAX / 2**DELTA_BITS,  # in steps of the int8 weight
+            "bias_delta": BIAS_MAX,  # in steps of the int32 bias
+            "weight_growth": TRAINED_MARGIN,  # of a layer's absolute weights, until its gradients may saturate
+        },
         "layers": [
-            {"name": layer.node.name, "channels": layer.chosen, "weights": layer.deltas} for layer in training.layers
+            {
+                "name": layer.node.name,
+                "channels": layer.chosen,
+                "weights": layer.deltas,
+                "biases": len(layer.node.constants["bias"]),
+            }
+            for layer in training.layers
         ],
     }
 

@@ -17,18 +17,24 @@ def _count(value: int) -> str:
     return f"{value:,}" if value else ""
 
 
+PURPOSE_COLOURS = {
+    "inference": "blue", "masks": "cyan", "saved_inputs": "yellow", "gradients": "magenta", "parameters": "green",
+    "learnt": "red", "loss": "white",
+}  # fmt: skip
+BAR = 40  # characters for the lower bound
 MAP_ROWS = 16
 MAP_COLOURS = ("blue", "green", "yellow", "magenta", "cyan", "red")
 
 
 def print_memory_map(report: dict[str, Any], console: Console) -> None:
-    """The arena as a picture: layers from left to right, addresses upwards, a letter and colour per buffer."""
-    steps = len(report["layers"])
+    """The arena as a picture: steps from left to right, addresses upwards, a letter and colour per buffer."""
+    steps = report["steps"]
+    backward = ", then the loss and the backward pass" if steps > len(report["layers"]) else ""
     for index, region in enumerate(report["memory"]["sram"]["regions"]):
         buffers = [b for b in report["buffers"] if b["region"] == index]
         row_bytes = -(-region["bytes"] // MAP_ROWS)
         console.print(
-            f"[italic]memory map: {region['bytes']:,} bytes in {region['bank']}, a column a layer, "
+            f"[italic]memory map: {region['bytes']:,} bytes in {region['bank']}, a column a layer{backward}, "
             f"{row_bytes:,} bytes a row; all offsets are in {report['model']['name']}_arena.h"
         )
         for row in reversed(range(MAP_ROWS)):
@@ -52,6 +58,32 @@ def _cell(buffers: list[dict[str, Any]], step: int, start: int, end: int) -> tup
     return chr(ord("a") + best % 26), MAP_COLOURS[best % len(MAP_COLOURS)]
 
 
+def print_purposes(sram: dict[str, Any], console: Console) -> None:
+    """The arena by purpose, for a model that trains: at the step that needs most, and each purpose's own most."""
+    use = sram["by_purpose"]
+    table = Table(title="arena by purpose", title_justify="left")
+    table.add_column("purpose")
+    table.add_column(f"bytes at {use['peak']['during']}", justify="right", overflow="fold")
+    table.add_column(f"of {sram['lower_bound_bytes']:,}", width=BAR)
+    table.add_column("most at any step", justify="right")
+    begin = 0
+    for purpose, size in use["at_peak_bytes"].items():
+        end = begin + size
+        left, right = (round(BAR * edge / sram["lower_bound_bytes"]) for edge in (begin, end))
+        bar = Text(" " * left + "█" * (right - left), style=PURPOSE_COLOURS[purpose])
+        table.add_row(purpose.replace("_", " "), _count(size), bar, _count(use["largest_bytes"][purpose]))
+        begin = end
+    table.add_section()
+    table.add_row("together (lower bound)", f"{begin:,}", "", "")
+    table.add_row("arena", f"{sram['arena_bytes']:,}", "", "")
+    console.print(table)
+    added = sram["arena_bytes"] - sram["inference_arena_bytes"]
+    console.print(
+        f"training adds {added:,} bytes to the inference arena of {sram['inference_arena_bytes']:,}; most at any step "
+        f"do not add up: purposes share bytes over time"
+    )
+
+
 def print_report(report: dict[str, Any], console: Console) -> None:
     """Layers, memory map, and required / available / left."""
     prefix = report["model"]["name"] + "_"
@@ -70,6 +102,8 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     console.print(layers)
 
     print_memory_map(report, console)
+    if report["training"]["policy"] != "none":
+        print_purposes(report["memory"]["sram"], console)
 
     sram, flash = report["memory"]["sram"], report["memory"]["flash"]
     fit = Table(title="does it fit", title_justify="left")

@@ -44,6 +44,7 @@ class Firmware:
     flash: Mapping[str, int]  # output section -> its bytes in the load image
     sram: Mapping[str, int]  # "stack", "data", "bss", "region0", ... -> bytes
     objects: Mapping[str, ObjectSize]  # source file, relative -> size
+    api: tuple[str, ...] = ()  # the model's functions for firmware; all of them linked where that was asked for
 
     @property
     def code_bytes(self) -> int:
@@ -57,10 +58,12 @@ class Firmware:
 
 
 def build_firmware(
-    model_dir: Path, name: str, board: Board, region_banks: Sequence[str], app: App, build_dir: Path
-) -> Firmware:
+    model_dir: Path, name: str, board: Board, region_banks: Sequence[str], app: App, build_dir: Path,
+    *, whole_api: bool = False,
+) -> Firmware:  # fmt: skip
     """Compile model ``name`` in ``model_dir`` for ``board`` and link it, everything in ``build_dir``.
 
+    whole_api: keep all functions of the model's API, also those that ``app`` does not call.
     ``board`` may be what :func:`.qemu.emulation_board` returns. The model's own firmware/ folder is not used.
     Raises DoesNotFitError where the linker runs out of a memory, ToolMissingError, or TinyTrainError with the
     compiler's words.
@@ -92,14 +95,16 @@ def build_firmware(
     with ThreadPoolExecutor(PROCESSES) as pool:
         list(pool.map(_compile, commands))
     elf = build_dir / f"{name}_{app}.elf"
-    _link(elf, objects, board, build_dir / linker_script(board), keep="tt_harness_layout" if app == "harness" else None)
+    api = _global_functions(objects[0])  # <name>.c
+    keep = [*(["tt_harness_layout"] if app == "harness" else []), *(api if whole_api else ())]
+    _link(elf, objects, board, build_dir / linker_script(board), keep)
     sizes = {
         str(source.relative_to(root)): _object_size(path)
         for source, path in zip(sources, objects, strict=True)
         for root in [build_dir if source.is_relative_to(build_dir / "firmware") else model_dir]
     }
     flash, sram = _section_sizes(elf)
-    return Firmware(elf, board, name, app, _load_end(elf) - board.flash.origin, flash, sram, sizes)
+    return Firmware(elf, board, name, app, _load_end(elf) - board.flash.origin, flash, sram, sizes, api)
 
 
 def _compile(command: Sequence[str]) -> None:
@@ -108,10 +113,10 @@ def _compile(command: Sequence[str]) -> None:
         raise TinyTrainError(f"{' '.join(command)}\nfailed:\n{result.stderr.strip()}")
 
 
-def _link(elf: Path, objects: Sequence[Path], board: Board, script: Path, keep: str | None) -> None:
+def _link(elf: Path, objects: Sequence[Path], board: Board, script: Path, keep: Sequence[str]) -> None:
     command = [
         *(COMPILER, *board.cpu_flags, *LINK_FLAGS, "-T", str(script)),
-        *([f"-Wl,--undefined={keep}"] if keep else []),
+        *(f"-Wl,--undefined={symbol}" for symbol in keep),
         *map(str, objects),
         *("-lm", "-o", str(elf)),
     ]
@@ -145,6 +150,17 @@ def read_symbols(elf: Path) -> list[Symbol]:
         return sorted(
             Symbol(s["st_value"] & ~1, s["st_size"], s.name, s["st_info"]["type"] == "STT_FUNC")
             for s in table.iter_symbols()
+        )
+
+
+def _global_functions(path: Path) -> tuple[str, ...]:
+    """Names of the functions that an object file or image offers to others."""
+    with path.open("rb") as file:
+        table: Any = ELFFile(file).get_section_by_name(".symtab")
+        return tuple(
+            s.name
+            for s in table.iter_symbols()
+            if s["st_info"]["type"] == "STT_FUNC" and s["st_info"]["bind"] == "STB_GLOBAL"
         )
 
 

@@ -7,13 +7,26 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..boards import Board
 from ..errors import TinyTrainError
 from ..ops import Int8
-from ..training.trainer import CLEAN, TrainOptions, visiting_order
+from ..training.trainer import CLEAN, FISHER_SAMPLES, TrainOptions, visiting_order
 from .firmware import Firmware
-from .qemu import execute
+from .qemu import Progress, execute
+
+
+class StepInstructions(NamedTuple):
+    """Of one training step, by part; the updates belong to the backward pass."""
+
+    forward: int
+    loss: int
+    backward: int
+
+    @property
+    def total(self) -> int:
+        return self.forward + self.loss + self.backward
 
 
 @dataclass(frozen=True)
@@ -21,13 +34,25 @@ class QemuTraining:
     """What the core learnt, byte for byte, and what it took."""
 
     learnt: bytes  # deltas and running means, prototype sums, shots
-    instructions: list[int]  # per step: forward, loss, backward, update
+    steps: list[StepInstructions]
+    fisher: list[StepInstructions]  # of the samples that Fisher information was measured on; without updates
     stack_bytes: int
-    profile: dict[str, int] | None
+    profile: dict[str, int] | None  # function -> instructions over all steps, largest first
+
+    @property
+    def per_step(self) -> StepInstructions:
+        """Mean over the steps that update: the first one of a session only begins the running means."""
+        updating = self.steps[1:] or self.steps
+        return StepInstructions(*(round(sum(part) / len(updating)) for part in zip(*updating, strict=True)))
 
 
-def pack_training(sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions) -> bytes:
-    """train.bin: every sample in the order in which the runtime asks for it."""
+def pack_training(
+    sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions, fisher_passes: int = 0
+) -> bytes:
+    """train.bin: every sample in the order in which the runtime asks for it.
+
+    fisher_passes: of a model that chooses on the device, over at most FISHER_SAMPLES each; see SelectionPlan.groups.
+    """
     count = len(labels)
     parts = [
         struct.pack("<IIIf", count, options.epochs, options.seed, options.rate),
@@ -37,6 +62,13 @@ def pack_training(sample: Callable[[int, int], Int8], labels: Sequence[int], opt
     def add(index: int, epoch: int) -> None:
         parts.append(struct.pack("<ii", index, epoch) + sample(index, epoch).tobytes())
 
+    if fisher_passes:
+        for index in range(count):
+            add(index, CLEAN)
+    measured = min(FISHER_SAMPLES, count)
+    for _ in range(fisher_passes):
+        for i in range(measured):
+            add(i * count // measured, 0)
     for epoch in range(options.epochs):
         for index in range(count):
             add(index, CLEAN)
@@ -49,15 +81,18 @@ def pack_training(sample: Callable[[int, int], Int8], labels: Sequence[int], opt
 
 def train_on_qemu(
     firmware: Firmware, machine: Board, data: bytes, steps: int, workdir: Path, timeout_s: float = 300.0,
-    *, profile: bool = False,
+    *, profile: bool = False, progress: Progress | None = None,
 ) -> QemuTraining:  # fmt: skip
     """Run `train` firmware on pack_training's data. Raises TinyTrainError unless it reached its verdict."""
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "learnt.bin").unlink(missing_ok=True)
     (workdir / "train.bin").write_bytes(data)
-    run = execute(firmware.elf, machine, workdir, timeout_s, profile=profile, total=steps)
-    if f"tinytrain: done {steps} records" not in run.console or len(run.instructions) != steps:
-        raise TinyTrainError(f"{firmware.elf.name} trained {len(run.instructions)} of {steps} steps:\n{run.console}")
+    run = execute(firmware.elf, machine, workdir, timeout_s, profile=profile, progress=progress, total=3 * steps)
+    counts = run.instructions
+    if f"tinytrain: done {steps} records" not in run.console or len(counts) < 3 * steps:
+        raise TinyTrainError(f"{firmware.elf.name} trained {len(counts) // 3} of {steps} steps:\n{run.console}")
     stack = re.search(r"^tinytrain: stack (\d+) bytes$", run.console, re.MULTILINE)
     learnt = (workdir / "learnt.bin").read_bytes()
-    return QemuTraining(learnt, run.instructions, int(stack[1]) if stack else 0, run.profile)
+    parts = [StepInstructions(*counts[i : i + 3]) for i in range(0, len(counts), 3)]
+    first = len(parts) - steps
+    return QemuTraining(learnt, parts[first:], parts[:first], int(stack[1]) if stack else 0, run.profile)

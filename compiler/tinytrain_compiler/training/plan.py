@@ -100,8 +100,8 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, pool: int = DEFAUL
     dies: dict[str, int] = {}
     buffer_of = {graph.features: graph.features}  # tensor -> gradient buffer
     buffers = [
-        Buffer(LEARNT, [Span(0, last, align(plan.learnt_bytes))]),
-        Buffer(LOSS_SCRATCH, [Span(end, end, align(16 * classes))]),
+        Buffer(LEARNT, [Span(0, last, align(plan.learnt_bytes))], purpose="learnt"),
+        Buffer(LOSS_SCRATCH, [Span(end, end, align(16 * classes))], purpose="loss"),
     ]
 
     for node in visited:
@@ -112,7 +112,8 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, pool: int = DEFAUL
         if saves_clip_mask(node, graph.tensors):
             plan.masks[node.name] = f"mask of {node.name}"
             words = -(-graph.tensors[node.output].bytes // 32)
-            buffers.append(Buffer(plan.masks[node.name], [Span(forward[node.name], step, align(4 * words))]))
+            lifetime = Span(forward[node.name], step, align(4 * words))
+            buffers.append(Buffer(plan.masks[node.name], [lifetime], purpose="masks"))
             act("mask", plan.masks[node.name])
         layer = plan.layer(node)
         if layer is not None:
@@ -127,10 +128,12 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, pool: int = DEFAUL
             saved = operator_of(node).saved_bytes(node, graph.tensors)
             if saved:
                 plan.winners[node.name] = f"winners of {node.name}"
-                buffers.append(Buffer(plan.winners[node.name], [Span(forward[node.name], step, align(saved))]))
+                lifetime = Span(forward[node.name], step, align(saved))
+                buffers.append(Buffer(plan.winners[node.name], [lifetime], purpose="masks"))
         if not targets:
             temporary = f"second gradient of {node.inputs[0]}"
-            buffers.append(Buffer(temporary, [Span(step, step, align(2 * graph.tensors[node.inputs[0]].bytes))]))
+            lifetime = Span(step, step, align(2 * graph.tensors[node.inputs[0]].bytes))
+            buffers.append(Buffer(temporary, [lifetime], purpose="gradients"))
             act("propagate", temporary, selecting=True)
             act("fisher", tensor=node.inputs[0], source=temporary)
         elif kernel is not None:
@@ -140,13 +143,16 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, pool: int = DEFAUL
         if layer is not None and layer.learns_weights and kernel is not None:
             plan.backward_parameters[node.name] = f"parameters of {node.name} (backward)"
             size = sum(parameter_bytes(node, layer))
-            buffers.append(Buffer(plan.backward_parameters[node.name], [Span(step, step, size)]))
+            buffers.append(Buffer(plan.backward_parameters[node.name], [Span(step, step, size)], purpose="parameters"))
     if plan.selection is not None:
         steps = [(forward[c.node.name], step_of[c.node.name]) for c in plan.selection.candidates]
         first, final = min(f for f, _ in steps), max(b for _, b in steps)
-        buffers.append(Buffer(SAVED, [Span(first, final, plan.selection.saved_bytes)]))
+        lifetime = Span(first, final, plan.selection.saved_bytes)
+        buffers.append(Buffer(SAVED, [lifetime], purpose="saved_inputs"))
     sizes = {name: align(2 * graph.tensors[name].bytes) for name in born}
-    buffers += [Buffer(f"gradient of {name}", [Span(born[name], dies[name], sizes[name])]) for name in born]
+    buffers += [
+        Buffer(f"gradient of {name}", [Span(born[name], dies[name], sizes[name])], purpose="gradients") for name in born
+    ]
     plan.extra = Extra(buffers, {graph.features: end})
     return plan
 
@@ -186,11 +192,12 @@ def _layer_buffers(
     graph: Graph, plan: TrainingPlan, node: Node, layer: LearntLayer, forward: int, step: int
 ) -> list[Buffer]:
     name = plan.forward_parameters[node.name] = f"parameters of {node.name}"
-    found = [Buffer(name, [Span(forward, forward, sum(parameter_bytes(node, layer)))])]
+    found = [Buffer(name, [Span(forward, forward, sum(parameter_bytes(node, layer)))], purpose="parameters")]
     if layer.chosen:
         pixels = graph.tensors[node.inputs[0]].bytes // operator_of(node).weight_layout(node).channels
         plan.saved[node.name] = f"inputs of {node.name}"
-        found.append(Buffer(plan.saved[node.name], [Span(forward, step, align(pixels * layer.chosen))]))
+        lifetime = Span(forward, step, align(pixels * layer.chosen))
+        found.append(Buffer(plan.saved[node.name], [lifetime], purpose="saved_inputs"))
     elif layer.learns_weights:
         plan.saved[node.name] = SAVED
     return found
@@ -213,7 +220,7 @@ def _propagate(
     if candidate:
         act("fisher", tensor=target, source=temporary)
     act("add", buffer_of[target], tensor=target, source=temporary)
-    return [Buffer(temporary, [Span(step, step, align(2 * graph.tensors[target].bytes))])]
+    return [Buffer(temporary, [Span(step, step, align(2 * graph.tensors[target].bytes))], purpose="gradients")]
 
 
 def _share(

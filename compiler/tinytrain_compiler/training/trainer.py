@@ -40,6 +40,7 @@ from .selection import (
     selected_norm,
 )  # fmt: skip
 
+FISHER_SAMPLES = 16  # that a selection without options is made on; TT_FISHER_SAMPLES of runtime_c/tinytrain.h
 CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
 DEFAULT_RATE = 0.06  # chosen on omniglot alone, docs/training.md
 DELTA_BITS = 8  # fraction bits of a weight's delta: Q8.8
@@ -77,7 +78,7 @@ class TrainedTensor:
 @dataclass(frozen=True)
 class SelectOptions:
     selector: str = "fisher"  # of training/selection.py
-    samples: int = 16  # that Fisher information is measured on, at most
+    samples: int = FISHER_SAMPLES  # that Fisher information is measured on, at most
     seed: int = 1  # of the random selector
 
 
