@@ -113,7 +113,7 @@ TT_INLINE void tt_patch_row(int8_t *patch, const int8_t *row, int32_t ix, int32_
                             int32_t taps, int32_t dilation, int32_t group_channels, int32_t zero)
 {
     if (dilation == 1 && channels == group_channels && ix >= 0 && ix + taps <= width) {
-        memcpy(patch, row + ix * channels, (size_t)(taps * channels));
+        memcpy(patch, row + ix * channels, (size_t)(taps * group_channels));
         return;
     }
     for (int32_t tap = 0; tap < taps; tap++, ix += dilation, patch += group_channels) {
