@@ -15,6 +15,7 @@ from .training_budget import training_flash
 
 LINK_SLACK = 64  # bytes the linker may lose to alignment between sections, per board
 SESSION_STRUCT = 28  # sizeof(tt_session) with 32-bit pointers
+STORAGE_BLOCK = 32  # TT_STORAGE_BLOCK
 PARAMS_BYTES = 20  # a layer's parameter struct
 
 # Bytes of machine code. Not of each shape alone but summed over a network they are upper bounds, with a margin for
@@ -86,6 +87,12 @@ class FlashUse:
 def session_bytes(classes: int, features: int) -> int:
     """sizeof(<name>_session) on a 32-bit core: the struct, int16 sums, uint16 shots."""
     return SESSION_STRUCT + -(-2 * classes * (features + 1) // 4) * 4
+
+
+def state_bytes(classes: int, features: int, learnt: int) -> int:
+    """<NAME>_STATE_BYTES: flash that one of the two slots of a saved state needs."""
+    payload = learnt + 2 * classes * (features + 1)
+    return (2 + -(-payload // STORAGE_BLOCK)) * STORAGE_BLOCK
 
 
 def code_bound(kernels: KernelTable, board: Board) -> int:

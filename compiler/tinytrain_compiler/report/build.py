@@ -11,7 +11,7 @@ from ..graph import Graph
 from ..memory import MemoryPlan
 from ..ops import operator_of
 from ..training.plan import TrainingPlan
-from .budget import FlashUse, SramUse
+from .budget import FlashUse, SramUse, state_bytes
 
 
 def build_report(
@@ -85,6 +85,7 @@ def build_report(
                 "left_bytes": flash.budget - flash.total,
             },
         },
+        "storage": {"state_bytes": state_bytes(classes, f.bytes, training.learnt_bytes if training else 0), "slots": 2},
         "quantization": {"calibration": calibration, "top1_agreement": top1_agreement},
         "training": {"policy": policy, **(_training(plan, training) if training is not None else {})},
         "layers": layers,
