@@ -21,6 +21,7 @@ PARAMS_BYTES = 20  # a layer's parameter struct
 # Bytes of machine code. Not of each shape alone but summed over a network they are upper bounds, with a margin for
 # other versions of GCC than the 12.2 they were measured with; tests/test_code_size.py holds real firmware against them.
 RUNTIME_CODE = 4700  # runtime, start-up code, UART, C library and their constants
+STORAGE_CODE = 2500  # saving and loading, without the driver
 V6M_CODE = 1450  # library code for 64-bit products and division, on cores without the instructions
 CALL_CODE = 20  # a layer's call
 KERNEL_CODE = {  # template: (portable, dsp)
@@ -98,7 +99,7 @@ def state_bytes(classes: int, features: int, learnt: int) -> int:
 def code_bound(kernels: KernelTable, board: Board) -> int:
     functions = {use.symbol: use.kernel for use in kernels.uses}
     own = sum(kernel_code(kernel, board.dsp) for kernel in functions.values()) + CALL_CODE * len(kernels.uses)
-    return RUNTIME_CODE + (V6M_CODE if board.core_info.v6m else 0) + own
+    return RUNTIME_CODE + STORAGE_CODE + (V6M_CODE if board.core_info.v6m else 0) + own
 
 
 def sram_use(plan: MemoryPlan, board: Board, session: int) -> SramUse:
