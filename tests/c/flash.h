@@ -35,6 +35,7 @@ static struct {
     manner manner;
     int off, torn, inside_erase; /* torn: it failed in the middle of an operation */
     uint32_t seed, program_bytes;
+    uint32_t last_offset;       /* of the last program */
 } power;
 
 static uint32_t any(void)
@@ -112,6 +113,7 @@ static int flash_program(void *user, uint32_t offset, const void *data, uint32_t
     }
     power.inside_erase = 0;
     power.last_begin = power.now;
+    power.last_offset = offset;
     const uint32_t done = (uint32_t)supply(bytes);
     const uint32_t unit_end = done / power.program_bytes * power.program_bytes + power.program_bytes;
     const uint32_t reach = any() & 1u ? unit_end : bytes; /* some flash programs a whole buffer at once */

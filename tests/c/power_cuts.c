@@ -97,7 +97,7 @@ static const state *check_loaded(const state *old, const state *new, int may)
     const tt_status status = load();
     if (status != TT_OK) {
         CHECK((may & 1) && old == NULL);
-        CHECK(status == TT_ERR_EMPTY || status == TT_ERR_CORRUPT || (status == TT_ERR_STORAGE));
+        CHECK(status == TT_ERR_EMPTY || status == TT_ERR_CORRUPT || status == TT_ERR_STORAGE);
         CHECK(holds(&junk)); /* a refusal changes nothing */
         count.nothing++;
         return NULL;
@@ -139,6 +139,7 @@ static void cut_everywhere(const state *old, const state *new)
     const uint64_t steps = power.now;
     const uint64_t mark = power.last_begin;
     const flash_memory after = flash;
+    CHECK(power.last_offset % FLASH_SLOT == TT_STORAGE_BLOCK); /* the commit mark comes last */
     for (uint64_t cut = 0; cut < steps; cut++) {
         power.torn = 1;
         for (int how = 0; how < MANNERS && power.torn; how++) {
