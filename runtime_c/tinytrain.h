@@ -1,5 +1,5 @@
 /*
- * TinyTrain runtime: inference sessions and the prototype head.
+ * TinyTrain runtime: inference sessions, the prototype head, training, and keeping what was learnt.
  *
  * One copy of the runtime serves any number of compiled models. A model is a const descriptor in
  * flash; a session is what varies, in memory the caller owns. Nothing here allocates, prints,
@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 /* Generated sources refuse to compile against another version. */
-#define TT_RUNTIME_VERSION 1
+#define TT_RUNTIME_VERSION 2
 
 /* Memory banks one model's plan may use. */
 #define TT_MAX_REGIONS 4
@@ -39,11 +39,16 @@ typedef enum tt_status {
     TT_OK = 0,
     TT_ERR_ARGUMENT = -1,  /* a null pointer, or a session that was not initialised */
     TT_ERR_ALIGNMENT = -2, /* a region does not start at a multiple of TT_ALIGNMENT */
-    TT_ERR_MEMORY = -3,    /* a region is smaller than the plan needs */
+    TT_ERR_MEMORY = -3,    /* a region is smaller than the plan needs, or a storage slot than the state */
     TT_ERR_LABEL = -4,     /* a label outside 0 .. classes - 1 */
     TT_ERR_FULL = -5,      /* the class already has TT_MAX_SHOTS examples */
     TT_ERR_POLICY = -6,    /* the model was compiled with --policy none: it cannot train */
-    TT_ERR_CANCELLED = -7  /* the progress callback stopped the training; what was learnt so far is kept */
+    TT_ERR_CANCELLED = -7, /* the progress callback stopped the training; what was learnt so far is kept */
+    TT_ERR_EMPTY = -8,     /* nothing is stored, or only a save that never finished */
+    TT_ERR_CORRUPT = -9,   /* what is stored is damaged */
+    TT_ERR_MODEL = -10,    /* what is stored belongs to another model */
+    TT_ERR_FORMAT = -11,   /* what is stored has another format version */
+    TT_ERR_STORAGE = -12   /* the storage driver failed, or the flash does not keep what was written */
 } tt_status;
 
 /* --- Model: generated, const, in flash ------------------------------------------------------- */
@@ -61,6 +66,7 @@ typedef struct tt_model {
     uint32_t classes;      /* room for prototypes */
     void (*run)(uint8_t *const regions[]); /* input to output, all inside the regions */
     const tt_learning *learning; /* NULL: compiled without training */
+    uint32_t digest[2];          /* of all that gives a saved state its meaning */
 } tt_model;
 
 /* --- Session: the caller's --------------------------------------------------------------------*/
@@ -146,6 +152,34 @@ typedef struct tt_progress {
 /* Called after each sample; return nonzero to stop. */
 typedef int tt_progress_fn(void *user, const tt_progress *progress);
 
+/* --- Storage --------------------------------------------------------------------------------- */
+
+/* Flash is programmed in whole blocks: no unit that can be programmed may be larger. */
+#define TT_STORAGE_BLOCK 32
+
+/* A slot's bytes: header, commit mark, and what the session holds, rounded up to whole blocks. */
+#define TT_STATE_BYTES(payload) ((2u + ((payload) + TT_STORAGE_BLOCK - 1u) / TT_STORAGE_BLOCK) * TT_STORAGE_BLOCK)
+
+/* Grows whenever the layout of a saved state, or the meaning of its bytes, changes. */
+#define TT_STATE_VERSION 1
+
+/*
+ * Flash with room for two slots, the second directly behind the first, and the caller's driver for it. Offsets count
+ * from the first slot. Functions return 0, anything else for a failure. docs/storage.md shows how to write one.
+ */
+typedef struct tt_storage {
+    /* Set the erase unit that begins at offset to 0xFF. */
+    int (*erase)(void *user, uint32_t offset);
+    /* Write erased memory; offset and bytes are multiples of TT_STORAGE_BLOCK, data of 4. Nothing is written twice. */
+    int (*program)(void *user, uint32_t offset, const void *data, uint32_t bytes);
+    /* Any offset, any number of bytes. */
+    int (*read)(void *user, uint32_t offset, void *data, uint32_t bytes);
+    void *user;
+    uint32_t slot_bytes;    /* of each of the two: whole erase units, at least TT_STATE_BYTES */
+    uint32_t erase_bytes;   /* the erase unit: a multiple of TT_STORAGE_BLOCK */
+    uint32_t program_bytes; /* the unit that is programmed at once: a power of two up to TT_STORAGE_BLOCK */
+} tt_storage;
+
 /* --- Functions ------------------------------------------------------------------------------- */
 
 /* sums and shots: room for classes x features and classes entries; both are cleared. */
@@ -178,6 +212,18 @@ tt_status tt_select(tt_session *s, const tt_select_options *options, const tt_sa
  */
 tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samples *samples,
                    tt_progress_fn *progress, void *user);
+
+/*
+ * Keep prototypes and everything learnt. Whenever power fails, what the last finished call saved is still there, or
+ * the new state is. After an error the session is unchanged, and so is the last state saved.
+ */
+tt_status tt_save(const tt_session *s, const tt_storage *storage);
+
+/*
+ * Replace prototypes and everything learnt by the last state saved. After an error the session is as it was, with one
+ * exception: flash that reads differently a second time leaves factory weights and no prototypes.
+ */
+tt_status tt_load(tt_session *s, const tt_storage *storage);
 
 #ifdef __cplusplus
 }

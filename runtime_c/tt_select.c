@@ -125,7 +125,8 @@ static float norm_of(const tt_learn_params *p, const uint16_t *list, uint32_t co
     for (uint32_t i = 0; i < count; i++) {
         total += squared_weights(p, list[i]);
     }
-    return tt_scaled((float)tt_square_root(total), 7 + 8 + p->weight_scales.exponent);
+    /* 7: half of the 14 bits above; 8: fraction bits of a delta; 15: of the scales */
+    return tt_scaled((float)tt_square_root(total), 7 + 8 - 15 + p->weight_scales.exponent);
 }
 
 /* Lists first: they may not reach the table that they are made from. Deltas are cleared when it is no longer needed. */

@@ -136,7 +136,8 @@ def test_purposes_at_the_peak_add_up_to_the_lower_bound() -> None:
 def test_every_buffer_has_the_purpose_of_its_name() -> None:
     graph, scheme = network()
     words = {
-        "mask of": "masks", "winners of": "masks", "inputs of": "saved_inputs", "gradient of": "gradients", "second gradient": "gradients",
+        "mask of": "masks", "winners of": "masks", "inputs of": "saved_inputs",
+        "gradient of": "gradients", "second gradient": "gradients",
         "parameters of": "parameters", "learnt": "learnt", "loss terms": "loss",
     }  # fmt: skip
     for buffer in report_of(graph, scheme=scheme)["buffers"]:
@@ -183,8 +184,8 @@ def test_training_section_says_what_learns() -> None:
     layers = {layer["name"]: layer for layer in training["layers"]}
     assert set(layers) == set(scheme.layers)
     assert layers["expand"] == {"name": "expand", "channels": 4, "weights": 18 * 4, "biases": 18}
-    assert layers["last"]["weights"] == 13 * 9 * 3
-    assert layers["stem"] == {"name": "stem", "channels": 0, "weights": 0, "biases": 7}
+    assert layers["wide"]["weights"] == 15 * 9 * 3
+    assert layers["frozen weights"] == {"name": "frozen weights", "channels": 0, "weights": 0, "biases": 13}
     assert training["weights"] == sum(layer["weights"] for layer in training["layers"])
     assert training["biases"] == sum(layer["biases"] for layer in training["layers"])
     assert training["saturation"]["weight_delta"] == 32767 / 256

@@ -19,8 +19,16 @@ from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.training.pool import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
-from tinytrain_compiler.training.selection import LIST_BYTES, MULTIPLE, SELECTORS, Budget, choose
-from tinytrain_compiler.training.trainer import ReferenceTrainer, SelectOptions
+from tinytrain_compiler.training.selection import (
+    LIST_BYTES,
+    MULTIPLE,
+    SELECTORS,
+    Budget,
+    choose,
+    l2_scores,
+    selected_norm,
+)
+from tinytrain_compiler.training.trainer import ReferenceTrainer, SelectOptions, weight_norm
 
 POOL = 4096
 
@@ -171,3 +179,11 @@ def test_a_pool_that_is_too_small_says_how_large_it_must_be() -> None:
     graph, scheme = network()
     with pytest.raises(DoesNotFitError, match=r"training pool of 256 bytes is too small.*--pool 1"):
         lower(graph, load_board("stm32f746"), "net", CLASSES, scheme, pool=256)
+
+
+def test_the_norm_of_what_is_selected_is_that_of_the_real_weights(case: Case) -> None:
+    for candidate in case.selection.candidates:
+        channels = tuple(range(1, candidate.channels, 2))
+        assert selected_norm(candidate.node, channels) == pytest.approx(weight_norm(candidate.node, channels), rel=1e-3)
+        norms = np.array([weight_norm(candidate.node, (c,)) for c in range(candidate.channels)])
+        assert np.corrcoef(np.sqrt(l2_scores(candidate.node)), norms)[0, 1] > 0.999

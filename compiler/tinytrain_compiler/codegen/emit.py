@@ -16,12 +16,13 @@ from ..quantize.input_bytes import PixelMap
 from ..reference import run
 from ..resources import RUNTIME
 from ..training.plan import TrainingPlan
+from .digest import state_digest
 from .kernels import KernelTable, has_params, kernel_bodies
 from .names import Names
 from .render import c_comment, c_string, c_type, render
 from .training import TrainingText
 
-RUNTIME_VERSION = 1  # TT_RUNTIME_VERSION of runtime_c/tinytrain.h
+RUNTIME_VERSION = 2  # TT_RUNTIME_VERSION of runtime_c/tinytrain.h
 SELFTEST_SEED = 1
 
 
@@ -96,6 +97,7 @@ def _context(
         "functions": _functions(kernels),
         "selftest_seed": SELFTEST_SEED,
         "selftest_crc": _selftest_crc(graph),
+        "digest": state_digest(graph, training, info.pixels),
     }
 
 

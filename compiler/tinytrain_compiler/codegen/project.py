@@ -79,6 +79,8 @@ def render_project(
     if board.boot_stage:
         files["firmware/boot_stage.c"] = "boot_stage.c"
         context["words"] = boot_stage_words(board)
+    if app == "train":
+        files |= {"firmware/ram_flash.h": "ram_flash.h", "firmware/support_set.h": "support_set.h"}
     if app != "selftest":
         files |= {"firmware/semihosting.h": "semihosting.h", "firmware/harness.h": "harness.h"}
         if app == "train":

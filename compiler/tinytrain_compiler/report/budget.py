@@ -15,11 +15,13 @@ from .training_budget import training_flash
 
 LINK_SLACK = 64  # bytes the linker may lose to alignment between sections, per board
 SESSION_STRUCT = 28  # sizeof(tt_session) with 32-bit pointers
+STORAGE_BLOCK = 32  # TT_STORAGE_BLOCK
 PARAMS_BYTES = 20  # a layer's parameter struct
 
 # Bytes of machine code. Not of each shape alone but summed over a network they are upper bounds, with a margin for
 # other versions of GCC than the 12.2 they were measured with; tests/test_code_size.py holds real firmware against them.
 RUNTIME_CODE = 4700  # runtime, start-up code, UART, C library and their constants
+STORAGE_CODE = 2500  # saving and loading, without the driver
 V6M_CODE = 1450  # library code for 64-bit products and division, on cores without the instructions
 CALL_CODE = 20  # a layer's call
 KERNEL_CODE = {  # template: (portable, dsp)
@@ -93,10 +95,16 @@ def session_bytes(classes: int, features: int) -> int:
     return SESSION_STRUCT + -(-2 * classes * (features + 1) // 4) * 4
 
 
+def state_bytes(classes: int, features: int, learnt: int) -> int:
+    """<NAME>_STATE_BYTES: flash that one of the two slots of a saved state needs."""
+    payload = learnt + 2 * classes * (features + 1)
+    return (2 + -(-payload // STORAGE_BLOCK)) * STORAGE_BLOCK
+
+
 def code_bound(kernels: KernelTable, board: Board) -> int:
     functions = {use.symbol: use.kernel for use in kernels.uses}
     own = sum(kernel_code(kernel, board.dsp) for kernel in functions.values()) + CALL_CODE * len(kernels.uses)
-    return RUNTIME_CODE + (V6M_CODE if board.core_info.v6m else 0) + own
+    return RUNTIME_CODE + STORAGE_CODE + (V6M_CODE if board.core_info.v6m else 0) + own
 
 
 def sram_use(plan: MemoryPlan, board: Board, session: int, limit: int | None = None) -> SramUse:

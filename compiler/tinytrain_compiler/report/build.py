@@ -14,7 +14,7 @@ from ..ops.backward import TRAINED_MARGIN
 from ..training.plan import TrainingPlan
 from ..training.scheme import backward_nodes
 from ..training.trainer import BIAS_MAX, DELTA_BITS, DELTA_MAX
-from .budget import FlashUse, SramUse
+from .budget import FlashUse, SramUse, state_bytes
 from .purposes import purpose_use, step_name
 
 
@@ -95,6 +95,7 @@ def build_report(
                 "left_bytes": flash.budget - flash.total,
             },
         },
+        "storage": {"state_bytes": state_bytes(classes, f.bytes, training.learnt_bytes if training else 0), "slots": 2},
         "quantization": {"calibration": calibration, "top1_agreement": top1_agreement},
         "training": {"policy": policy, **(_training(plan, training) if training is not None else {})},
         "steps": _steps(graph, training),

@@ -125,6 +125,10 @@ def print_report(report: dict[str, Any], console: Console) -> None:
             f"policy {training['policy']}: {training['weights']:,} weights and {training['biases']:,} biases of "
             f"{len(training['layers'])} layers learn; {training['learnt_bytes']:,} arena bytes hold what they learn"
         )
+    storage = report["storage"]
+    console.print(
+        f"what is learnt takes {storage['state_bytes']:,} bytes of flash to save, in each of {storage['slots']} slots"
+    )
     quantization = report["quantization"]
     agreement = quantization["top1_agreement"]
     console.print(

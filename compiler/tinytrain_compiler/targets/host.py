@@ -21,6 +21,7 @@ from ..codegen.render import render
 from ..errors import TinyTrainError, ToolMissingError
 from ..memory.lifetimes import ALIGNMENT
 from ..ops import Int8
+from .flash import SimulatedFlash
 
 WARNINGS = (*WARNING_FLAGS, "-Werror")
 OPTIMISE = ("-O3", "-march=native", "-ffp-contract=off")
@@ -127,7 +128,7 @@ class HostModel:
         library = build_library(directory, layout.name, Path(self._build.name), compiler)
         self._library = ctypes.CDLL(str(library))
         size = self._library.host_session_bytes
-        size.restype = ctypes.c_size_t
+        self._library.host_state_bytes.restype = size.restype = ctypes.c_size_t
         self._session = _Guarded(size())
         self._regions = [_Guarded(n) for n in layout.region_bytes]
         arguments: list[object] = [ctypes.c_void_p(self._session.address)]
@@ -208,6 +209,19 @@ class HostModel:
         samples = self._samples(sample, labels)
         self._call("train", ctypes.byref(options), ctypes.byref(samples), _PROGRESS(progress), None)
         return Trained(tuple(errors), saturated)
+
+    @property
+    def state_bytes(self) -> int:
+        """What a slot of storage needs."""
+        return int(self._library.host_state_bytes())
+
+    def save(self, flash: SimulatedFlash) -> None:
+        self._call("save", ctypes.byref(flash.storage))
+        flash.check()
+
+    def load(self, flash: SimulatedFlash) -> None:
+        self._call("load", ctypes.byref(flash.storage))
+        flash.check()
 
     def region(self, index: int = 0) -> NDArray[np.uint8]:
         """A copy of a region's bytes, for tests."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Graph, Node
-from ..graph.gradient import Factors, Gradient, quantize_factors
+from ..graph.gradient import FACTOR_BITS, Factors, Gradient, quantize_factors
 from ..ops import Int8, operator_of
 from ..ops.backward import parameter_shift, prepare
 from .float32 import scaled
@@ -104,7 +104,7 @@ def selected_norm(node: Node, channels: Sequence[int]) -> np.float32:
     weight_norm, in the device's arithmetic."""
     total = int(squares_of(node)[list(channels)].sum())
     exponent = quantize_factors(node.constants["weight_scales"]).exponent
-    return scaled(np.float32(isqrt(total)), 7 + 8 + exponent)
+    return scaled(np.float32(isqrt(total)), 7 + 8 - FACTOR_BITS + exponent)  # 7: half of squares_of's 14, 8: a delta's
 
 
 def l2_scores(node: Node) -> Float32:

@@ -1,0 +1,70 @@
+"""What gives a saved state its meaning, as 64 bits: equal for equal compiles, different for any other model.
+
+Hashed are values, not texts, so that a newer compiler which plans memory or writes C differently still accepts what
+an older one's firmware saved. Where it is to run does not count; the meaning of the bytes themselves is
+TT_STATE_VERSION's business, and the number of classes, which a define can change, is stored next to the digest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..graph import Graph
+from ..quantize.input_bytes import PixelMap
+from ..training.plan import TrainingPlan
+
+
+def state_digest(graph: Graph, training: TrainingPlan | None, pixels: PixelMap | None) -> tuple[int, int]:
+    """tt_model.digest: two words of the SHA-256 of weights, scales and topology, input bytes, what learns and where
+    it lies in `learnt`."""
+    number = {name: i for i, name in enumerate(graph.tensors)}  # topology, not names
+    nodes = [
+        (node.op, [number[name] for name in node.inputs], number[node.output], node.attributes, node.constants)
+        for node in graph.nodes
+    ]
+    tensors = [(tensor.shape, tensor.quantization) for tensor in graph.tensors.values()]
+    ends = [number[name] for name in (graph.input, graph.output, graph.features)]
+    learnt = None if training is None else (_learnt(graph, training), training.learnt_bytes)
+    hashed = hashlib.sha256()
+    _feed(hashed, (tensors, nodes, ends, learnt, pixels))
+    first = hashed.digest()[:8]
+    return int.from_bytes(first[:4], "little"), int.from_bytes(first[4:], "little")
+
+
+def _learnt(graph: Graph, training: TrainingPlan) -> list[Any]:
+    """Per trained layer: which node, its choice of channels, and every offset and count of its state."""
+    step = {node.name: i for i, node in enumerate(graph.nodes)}
+    return [
+        (
+            step[layer.node.name],
+            training.scheme.layers[layer.node.name],
+            {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer) if f.name != "node"},
+        )
+        for layer in training.layers
+    ]
+
+
+def _feed(hashed: hashlib._Hash, value: Any) -> None:
+    """Any nesting of records, mappings, sequences, arrays and scalars; each says its type and length first."""
+    if dataclasses.is_dataclass(value):
+        _feed(hashed, {f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    elif isinstance(value, Mapping):
+        _feed(hashed, [(key, value[key]) for key in sorted(value)])
+    elif isinstance(value, list | tuple):
+        hashed.update(f"list {len(value)}\n".encode())
+        for item in value:
+            _feed(hashed, item)
+    elif isinstance(value, np.ndarray):
+        little = value.astype(value.dtype.newbyteorder("<"))
+        hashed.update(f"array {little.dtype.str} {little.shape}\n".encode() + little.tobytes())
+    elif value is None or isinstance(value, bool | int | float | str | np.generic):
+        scalar = value.item() if isinstance(value, np.generic) else value
+        text = repr(scalar).encode()
+        hashed.update(f"{type(scalar).__name__} {len(text)}\n".encode() + text)
+    else:
+        raise TypeError(f"a state's digest cannot hold a {type(value).__name__}")
