@@ -83,6 +83,21 @@ void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent)
     running->mean += (square - running->mean) / (float)running->seen;
 }
 
+uint64_t tt_learn_weights(int16_t *deltas, const int32_t *gradients, int32_t count, tt_mover mover, int32_t norm_shift,
+                          tt_rate *rate)
+{
+    uint64_t squares = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t value = gradients[i];
+        const uint32_t part = (uint32_t)(value < 0 ? -value : value) >> norm_shift;
+        const int64_t moved = deltas[i] - tt_move(value, mover);
+        squares += (uint64_t)part * part;
+        rate->saturated += moved > TT_MANTISSA_MAX || moved < -TT_MANTISSA_MAX;
+        deltas[i] = (int16_t)(moved > TT_MANTISSA_MAX ? TT_MANTISSA_MAX : moved < -TT_MANTISSA_MAX ? -TT_MANTISSA_MAX : moved);
+    }
+    return squares;
+}
+
 void tt_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, int32_t pixels,
                    int32_t exponent, int32_t magnitude)
 {

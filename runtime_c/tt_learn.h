@@ -77,6 +77,11 @@ TT_INLINE int64_t tt_move(int32_t value, tt_mover mover)
     return (value * mover.multiplier + (INT64_C(1) << (mover.shift - 1))) >> mover.shift;
 }
 
+/* Move `count` deltas of one output channel against their gradients, saturating; counts saturations. Returns the sum of
+ * the squares of the gradients' magnitudes >> norm_shift. */
+uint64_t tt_learn_weights(int16_t *deltas, const int32_t *gradients, int32_t count, tt_mover mover, int32_t norm_shift,
+                          tt_rate *rate);
+
 /* Fold the squared norm of a sample's gradient, sum * 2^exponent, into the running mean. */
 void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent);
 

@@ -33,7 +33,7 @@ def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str) -> BackwardK
     kernels: dict[str, tuple[Kernel, str, list[str]]] = {}
     by_identity: dict[Any, str] = {}
 
-    def use(key: str, kernel: Kernel, layer: str, prototype: str) -> None:
+    def use(key: str, kernel: Kernel, layer: str, prototype: str, scratch: int) -> None:
         identity = (kernel.identity, repr(kernel.inline))
         symbol = by_identity.get(identity)
         if symbol is None:
@@ -42,7 +42,7 @@ def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str) -> BackwardK
             while symbol in kernels:
                 symbol, number = f"{base}_v{number}", number + 1
             by_identity[identity] = symbol
-            kernels[symbol] = (kernel, prototype.format(symbol), [])
+            kernels[symbol] = (kernel, prototype.format(symbol, ", void *scratch" if scratch else ""), [])
         kernels[symbol][2].append(layer)
         symbols[key] = symbol
 
@@ -53,19 +53,22 @@ def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str) -> BackwardK
         if action.kind == "learn" and trained:
             prototype = (
                 "void {}(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, "
-                "const int8_t *x, int32_t exponent, int32_t magnitude)"
+                "const int8_t *x, int32_t exponent, int32_t magnitude{})"
             )
-            use(f"{node.name}/learn", operator.learning_kernel(node, graph.tensors), node.name, prototype)
+            assert layer is not None
+            scratch = operator.learning_scratch_bytes(node, graph.tensors, layer.chosen)
+            use(f"{node.name}/learn", operator.learning_kernel(node, graph.tensors), node.name, prototype, scratch)
         if action.kind == "propagate":
             kernel = operator.gradient_kernel(node, graph.tensors, trained)
             assert kernel is not None
             weighted = "weights" in node.constants
             prototype = (
-                "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude)"
+                "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude{})"
                 if weighted
-                else "int32_t {}(int16_t *g, int16_t *dx)"
+                else "int32_t {}(int16_t *g, int16_t *dx{})"
             )
-            use(f"{node.name}/gradient", kernel, node.name, prototype)
+            scratch = operator.gradient_scratch_bytes(node, graph.tensors)
+            use(f"{node.name}/gradient", kernel, node.name, prototype, scratch)
     return BackwardKernels(symbols, kernels)
 
 
@@ -208,14 +211,19 @@ class TrainingText:
         if layer.chosen:
             function = self._kernels.symbols[f"{a.node.name}/learn"]
             saved = self._at(self._plan.saved[a.node.name])
-            lines.append(f"{function}(&{learn}, &state, rate, {self._g(a.source)}, {saved}, {exponent}, magnitude);")
+            size = operator_of(a.node).learning_scratch_bytes(a.node, self._graph.tensors, layer.chosen)
+            scratch = self._scratch(a.node, size)
+            lines.append(
+                f"{function}(&{learn}, &state, rate, {self._g(a.source)}, {saved}, {exponent}, magnitude{scratch});"
+            )
         return lines
 
     def _propagate(self, a: Action) -> list[str]:
         exponent, variable = self._exponents[a.source], self._variable(a.target)
         function = self._kernels.symbols[f"{a.node.name}/gradient"]
+        scratch = self._scratch(a.node, operator_of(a.node).gradient_scratch_bytes(a.node, self._graph.tensors))
         if "weights" not in a.node.constants:
-            return [f"{variable} = {exponent} + {function}({self._g(a.source)}, {self._g(a.target)});"]
+            return [f"{variable} = {exponent} + {function}({self._g(a.source)}, {self._g(a.target)}{scratch});"]
         scales, outputs = self._names.of("scales_of", a.node), len(a.node.constants["weights"])
         count = self._graph.tensors[a.tensor].bytes
         lines = []
@@ -235,8 +243,12 @@ class TrainingText:
             *lines,
             f"{exponent} += tt_scale_channels({g}, {count}, {outputs}, &{scales}, {drop});",
             f"magnitude = tt_magnitude({g}, {count});",
-            f"{variable} = {exponent} + {function}({g}, {self._g(a.target)}, {weights}, magnitude);",
+            f"{variable} = {exponent} + {function}({g}, {self._g(a.target)}, {weights}, magnitude{scratch});",
         ]
+
+    def _scratch(self, node: Node, size: int) -> str:
+        """A kernel's last argument, if it takes any scratch memory."""
+        return f", {self._at(self._plan.scratch[node.name])}" if size else ""
 
     def _add(self, a: Action) -> list[str]:
         count = self._graph.tensors[a.tensor].bytes

@@ -103,9 +103,17 @@ class Operator(ABC):
         """
         raise NoBackwardRuleError(f"{node.name}: {self.name} has no backward rule")
 
+    def gradient_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """Working memory of gradient_kernel, enough for every variant; 0: it takes none."""
+        return 0
+
     def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
         """The C kernel of weight_gradient and the update that follows it."""
         raise NoBackwardRuleError(f"{node.name}: {self.name} cannot learn its weights")
+
+    def learning_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor], chosen: int) -> int:
+        """Working memory of learning_kernel for this many input channels; 0: it takes none."""
+        return 0
 
     def weight_gradient(
         self, node: Node, tensors: Mapping[str, Tensor], x: Int8, gradient: Gradient, channels: NDArray[np.intp]

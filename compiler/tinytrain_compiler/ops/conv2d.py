@@ -23,6 +23,7 @@ from .weighted import accumulate, folded_bias, output_multiplier, requantize_sca
 from .window import Window
 
 BLOCK_PIXELS = 4  # pixels whose columns the DSP kernel holds at once
+BLOCK_CHANNELS = 4  # input channels that the DSP kernels of the backward pass compute together
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Conv2d(Operator):
     def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
         shape = self._shape(node, tensors)
         keys = ("H", "W", "C", "OH", "OW", "O", "KH", "KW", "SH", "SW", "DH", "DW", "PT", "PL", "CG", "OG", "KP")
+        keys += ("GROUPS", "POINTWISE")
         return Kernel(
             template="conv2d_input_gradient",
             symbol=f"{self._symbol(node, tensors)}_input_gradient",
@@ -90,6 +92,11 @@ class Conv2d(Operator):
             shape={key: shape[key] for key in keys}
             | {"L1": self._l1(node, trained), "DROP": self._drop(node, trained)},
         )
+
+    def gradient_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """The weights of four input channels as int16 pairs of outputs."""
+        shape = self._shape(node, tensors)
+        return BLOCK_CHANNELS * shape["KH"] * shape["KW"] * 2 * round_up(shape["OG"], 2)
 
     def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
         if node.attributes.groups != 1:
@@ -102,6 +109,12 @@ class Conv2d(Operator):
             params_type="tt_no_params",
             shape={key: shape[key] for key in keys},
         )
+
+    def learning_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor], chosen: int) -> int:
+        """One tap's inputs as int16 pairs of pixels, one output's gradient, and the sums of its weights."""
+        oh, ow, _ = tensors[node.output].shape
+        pixels, channels = round_up(oh * ow, BLOCK_PIXELS), round_up(chosen, BLOCK_CHANNELS)
+        return 2 * pixels * channels + 2 * pixels + 4 * channels
 
     @staticmethod
     def _symbol(node: Node, tensors: Mapping[str, Tensor]) -> str:

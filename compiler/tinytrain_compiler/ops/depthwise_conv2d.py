@@ -47,12 +47,22 @@ class DepthwiseConv2d(Operator):
         a: Conv2dAttributes = node.attributes
         h, w, c = tensors[node.inputs[0]].shape
         l1 = l1_bound(node.constants["weights"], (1, 2, 3))
+        rows, columns = a.window.transposed(h, 0), a.window.transposed(w, 1)
         return Kernel(
             template="depthwise_input_gradient",
             symbol=f"depthwise_{a.window.label()}_{h}x{w}x{c}_input_gradient",
             params_type="tt_no_params",
-            shape=a.window.constants(h, w) | {"C": c, "CP": round_up(c, GROUP), "L1": l1, "DROP": input_pre_shift(l1)},
+            shape=a.window.constants(h, w)
+            | {"C": c, "CP": round_up(c, GROUP), "L1": l1, "DROP": input_pre_shift(l1)}
+            | {"GH": rows.size, "GW": columns.size, "GT": rows.front, "GL": columns.front},
+            inline={"rows": rows, "columns": columns},
         )
+
+    def gradient_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """One channel group: its taps as int16, and its gradient in a padded int16 plane."""
+        h, w, _ = tensors[node.inputs[0]].shape
+        window: Window = node.attributes.window
+        return 2 * GROUP * (window.taps + window.transposed(h, 0).size * window.transposed(w, 1).size)
 
     def macs(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
         oh, ow, _ = tensors[node.output].shape

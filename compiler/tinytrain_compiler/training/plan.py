@@ -54,6 +54,7 @@ class TrainingPlan:
     saved: dict[str, str] = field(default_factory=dict)  # node -> buffer with its selected input channels
     forward_parameters: dict[str, str] = field(default_factory=dict)  # node -> buffer for effective weights and biases
     backward_parameters: dict[str, str] = field(default_factory=dict)
+    scratch: dict[str, str] = field(default_factory=dict)  # node -> buffer for its kernels of the backward pass
     actions: list[Action] = field(default_factory=list)
     extra: Extra = field(default_factory=lambda: Extra([], {}))
 
@@ -92,6 +93,11 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
     for node in visited:
         step = step_of[node.name]
         gradient = buffer_of.pop(node.output)
+        layer = plan.layer(node)
+        scratch = _scratch_bytes(graph, node, layer, any(name in wanted for name in node.inputs))
+        if scratch:
+            plan.scratch[node.name] = f"{node.name} (backward scratch)"
+            buffers.append(Buffer(plan.scratch[node.name], [Span(step, step, align(scratch))]))
         dies[gradient] = step
         act = _Recorder(plan, node, node.output, gradient)
         if saves_clip_mask(node, graph.tensors):
@@ -99,7 +105,6 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
             words = -(-graph.tensors[node.output].bytes // 32)
             buffers.append(Buffer(plan.masks[node.name], [Span(forward[node.name], step, align(4 * words))]))
             act("mask", plan.masks[node.name])
-        layer = plan.layer(node)
         if layer is not None:
             buffers += _layer_buffers(graph, plan, node, layer, forward[node.name], step)
             act("learn")
@@ -158,6 +163,13 @@ def _layer_buffers(
         plan.saved[node.name] = f"inputs of {node.name}"
         found.append(Buffer(plan.saved[node.name], [Span(forward, step, align(h * w * layer.chosen))]))
     return found
+
+
+def _scratch_bytes(graph: Graph, node: Node, layer: LearntLayer | None, propagates: bool) -> int:
+    """What the larger of a node's two kernels needs: they run one after the other."""
+    operator = operator_of(node)
+    learning = operator.learning_scratch_bytes(node, graph.tensors, layer.chosen) if layer and layer.chosen else 0
+    return max(learning, operator.gradient_scratch_bytes(node, graph.tensors) if propagates else 0)
 
 
 def _propagate(
