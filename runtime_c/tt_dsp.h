@@ -7,7 +7,7 @@
 #ifndef TT_DSP_H
 #define TT_DSP_H
 
-#include "tt_kernel.h"
+#include "tt_gradient.h"
 
 #if TT_USE_DSP
 
@@ -24,6 +24,22 @@ TT_INLINE uint32_t tt_odd(uint32_t word)
 {
     uint32_t pair;
     __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(word));
+    return pair;
+}
+
+/* The lower halves of two words as a pair. */
+TT_INLINE uint32_t tt_bottoms(uint32_t low, uint32_t high)
+{
+    uint32_t pair;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(pair) : "r"(low), "r"(high));
+    return pair;
+}
+
+/* The upper halves. */
+TT_INLINE uint32_t tt_tops(uint32_t low, uint32_t high)
+{
+    uint32_t pair;
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(pair) : "r"(high), "r"(low));
     return pair;
 }
 
@@ -136,14 +152,42 @@ TT_INLINE void tt_widen_fill(tt_word *pairs, int32_t value, int32_t words, int32
 
 /* --- Backward pass ---------------------------------------------------------------------------- */
 
+/* sum + the weights of those bytes of x that lie strictly between a low and a high one. */
+TT_INLINE uint32_t tt_between(uint32_t x, uint32_t low, uint32_t high, uint32_t weights, uint32_t sum)
+{
+    uint32_t found, flags;
+    __asm__("ssub8  %[flags], %[low], %[x]          \n"
+            "sel    %[found], %[zero], %[weights]   \n"
+            "ssub8  %[flags], %[x], %[high]         \n"
+            "sel    %[found], %[zero], %[found]     \n"
+            "usada8 %[found], %[found], %[zero], %[sum] \n"
+            : [found] "=&r"(found), [flags] "=&r"(flags)
+            : [x] "r"(x), [low] "r"(low), [high] "r"(high), [weights] "r"(weights), [sum] "r"(sum), [zero] "r"(0)
+            : "cc");
+    return found;
+}
+
+/* The smaller and the larger halves seen so far. */
+TT_INLINE void tt_extremes(uint32_t pair, uint32_t *lows, uint32_t *highs)
+{
+    uint32_t flags;
+    __asm__("ssub16 %[flags], %[lows], %[pair]    \n"
+            "sel    %[lows], %[pair], %[lows]     \n"
+            "ssub16 %[flags], %[pair], %[highs]   \n"
+            "sel    %[highs], %[pair], %[highs]   \n"
+            : [lows] "+r"(*lows), [highs] "+r"(*highs), [flags] "=&r"(flags)
+            : [pair] "r"(pair)
+            : "cc");
+}
+
 /* Two words of int8 as four pairs: byte i of both words is pair i. */
 TT_INLINE void tt_interleave(tt_word *pairs, uint32_t low, uint32_t high)
 {
     const uint32_t low_even = tt_even(low), low_odd = tt_odd(low), high_even = tt_even(high), high_odd = tt_odd(high);
-    pairs[0] = (low_even & 0xFFFFu) | high_even << 16;
-    pairs[1] = (low_odd & 0xFFFFu) | high_odd << 16;
-    pairs[2] = low_even >> 16 | (high_even & 0xFFFF0000u);
-    pairs[3] = low_odd >> 16 | (high_odd & 0xFFFF0000u);
+    pairs[0] = tt_bottoms(low_even, high_even);
+    pairs[1] = tt_bottoms(low_odd, high_odd);
+    pairs[2] = tt_tops(low_even, high_even);
+    pairs[3] = tt_tops(low_odd, high_odd);
 }
 
 /* a - b in both halves. */
@@ -310,7 +354,7 @@ TT_INLINE uint32_t tt_narrow_pair(int32_t low, int32_t high, int32_t shift)
     uint32_t first, second;
     __asm__("ssat %0, #16, %1" : "=r"(first) : "r"(tt_asr_round(low, shift)));
     __asm__("ssat %0, #16, %1" : "=r"(second) : "r"(tt_asr_round(high, shift)));
-    uint32_t pair = (first & 0xFFFFu) | second << 16;
+    uint32_t pair = tt_bottoms(first, second);
     __asm__("qsub16 %0, %1, %2" : "=r"(pair) : "r"(pair), "r"(one)); /* -32768 becomes -32767 */
     __asm__("sadd16 %0, %1, %2" : "=r"(pair) : "r"(pair), "r"(one));
     return pair;
@@ -320,13 +364,18 @@ TT_INLINE uint32_t tt_narrow_pair(int32_t low, int32_t high, int32_t shift)
 TT_INLINE void tt_narrow_4(int16_t *dx, int32_t acc0, int32_t acc1, int32_t acc2, int32_t acc3, int32_t shift,
                            int32_t lanes)
 {
-    const uint32_t pairs[2] = { tt_narrow_pair(acc0, acc1, shift), tt_narrow_pair(acc2, acc3, shift) };
+    const uint32_t first = tt_narrow_pair(acc0, acc1, shift), second = tt_narrow_pair(acc2, acc3, shift);
     if (lanes >= 4) {
-        memcpy(dx, pairs, sizeof pairs);
+        memcpy(dx, &first, sizeof first);
+        memcpy(dx + 2, &second, sizeof second);
         return;
     }
-    for (int32_t i = 0; i < lanes; i++) {
-        dx[i] = (int16_t)(pairs[i / 2] >> (16 * (i & 1)));
+    dx[0] = (int16_t)first;
+    if (lanes > 1) {
+        dx[1] = (int16_t)(first >> 16);
+    }
+    if (lanes > 2) {
+        dx[2] = (int16_t)second;
     }
 }
 

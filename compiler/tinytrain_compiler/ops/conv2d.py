@@ -83,8 +83,10 @@ class Conv2d(Operator):
 
     def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
         shape = self._shape(node, tensors)
-        keys = ("H", "W", "C", "OH", "OW", "O", "KH", "KW", "SH", "SW", "DH", "DW", "PT", "PL", "CG", "OG", "KP")
-        keys += ("GROUPS", "POINTWISE")
+        keys = (
+            *("H", "W", "C", "OH", "OW", "O", "KH", "KW", "SH", "SW", "DH", "DW", "PT", "PL"),
+            *("GROUPS", "CG", "OG", "KP", "POINTWISE"),
+        )
         return Kernel(
             template="conv2d_input_gradient",
             symbol=f"{self._symbol(node, tensors)}_input_gradient",
