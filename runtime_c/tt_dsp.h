@@ -213,22 +213,23 @@ TT_INLINE uint32_t tt_load_lanes(const int8_t *p, int32_t lanes)
 
 /*
  * acc[i] += value pairs times row pairs: two values at `g` (any even address) with four channels of two rows, as
- * tt_interleave left them; both move on. 8 multiply-accumulates in 6 instructions.
+ * tt_interleave left them; both move on. 8 multiply-accumulates in 6 instructions. Fixed registers are high ones: where
+ * GCC reloads operands it looks for low ones.
  */
 TT_INLINE void tt_rows_2x4(const int16_t **g, const tt_word **rows, int32_t *acc0, int32_t *acc1, int32_t *acc2,
                            int32_t *acc3)
 {
     uint32_t pair;
-    __asm__ volatile("ldmia  %[rows]!, {r4, r5, r6, r8}     \n"
+    __asm__ volatile("ldmia  %[rows]!, {r8, r9, r10, r11}   \n"
                      "ldr    %[pair], [%[g]], #4            \n"
-                     "smlad  %[a0], r4, %[pair], %[a0]      \n"
-                     "smlad  %[a1], r5, %[pair], %[a1]      \n"
-                     "smlad  %[a2], r6, %[pair], %[a2]      \n"
-                     "smlad  %[a3], r8, %[pair], %[a3]      \n"
+                     "smlad  %[a0], r8, %[pair], %[a0]      \n"
+                     "smlad  %[a1], r9, %[pair], %[a1]      \n"
+                     "smlad  %[a2], r10, %[pair], %[a2]     \n"
+                     "smlad  %[a3], r11, %[pair], %[a3]     \n"
                      : [g] "+r"(*g), [rows] "+r"(*rows), [a0] "+r"(*acc0), [a1] "+r"(*acc1), [a2] "+r"(*acc2),
                        [a3] "+r"(*acc3), [pair] "=&r"(pair)
                      :
-                     : "r4", "r5", "r6", "r8", "memory");
+                     : "r8", "r9", "r10", "r11", "memory");
 }
 
 /* The same for four values at a word's address: 16 multiply-accumulates in 11 instructions. */
@@ -236,21 +237,21 @@ TT_INLINE void tt_rows_4x4(const int16_t **g, const tt_word **rows, int32_t *acc
                            int32_t *acc3)
 {
     uint32_t low, high;
-    __asm__ volatile("ldmia  %[rows]!, {r4, r5, r6, r8}     \n"
+    __asm__ volatile("ldmia  %[rows]!, {r8, r9, r10, r11}   \n"
                      "ldrd   %[low], %[high], [%[g]], #8    \n"
-                     "smlad  %[a0], r4, %[low], %[a0]       \n"
-                     "smlad  %[a1], r5, %[low], %[a1]       \n"
-                     "smlad  %[a2], r6, %[low], %[a2]       \n"
-                     "smlad  %[a3], r8, %[low], %[a3]       \n"
-                     "ldmia  %[rows]!, {r4, r5, r6, r8}     \n"
-                     "smlad  %[a0], r4, %[high], %[a0]      \n"
-                     "smlad  %[a1], r5, %[high], %[a1]      \n"
-                     "smlad  %[a2], r6, %[high], %[a2]      \n"
-                     "smlad  %[a3], r8, %[high], %[a3]      \n"
+                     "smlad  %[a0], r8, %[low], %[a0]       \n"
+                     "smlad  %[a1], r9, %[low], %[a1]       \n"
+                     "smlad  %[a2], r10, %[low], %[a2]      \n"
+                     "smlad  %[a3], r11, %[low], %[a3]      \n"
+                     "ldmia  %[rows]!, {r8, r9, r10, r11}   \n"
+                     "smlad  %[a0], r8, %[high], %[a0]      \n"
+                     "smlad  %[a1], r9, %[high], %[a1]      \n"
+                     "smlad  %[a2], r10, %[high], %[a2]     \n"
+                     "smlad  %[a3], r11, %[high], %[a3]     \n"
                      : [g] "+r"(*g), [rows] "+r"(*rows), [a0] "+r"(*acc0), [a1] "+r"(*acc1), [a2] "+r"(*acc2),
                        [a3] "+r"(*acc3), [low] "=&r"(low), [high] "=&r"(high)
                      :
-                     : "r4", "r5", "r6", "r8", "memory");
+                     : "r8", "r9", "r10", "r11", "memory");
 }
 
 /*
