@@ -303,7 +303,7 @@ TT_INLINE void tt_gradient_tap_4(const tt_word **g, const tt_word **w, int32_t *
 TT_INLINE void tt_gradient_taps_4(const tt_word *g, const tt_word *w, int32_t rows, int32_t columns, int32_t down,
                                   int32_t across, int32_t *acc0, int32_t *acc1, int32_t *acc2, int32_t *acc3)
 {
-#pragma GCC unroll 4
+#pragma GCC unroll 3
     for (int32_t row = 0; row < rows; row++, g += 2 * (down - columns * across)) {
 #pragma GCC unroll 8
         for (int32_t column = 0; column < columns; column++, g += 2 * (across - 1)) {
@@ -321,7 +321,7 @@ TT_INLINE void tt_gradient_plane_4(tt_word *plane, const int16_t *g, int32_t hei
     for (int32_t y = 0; y < inside_rows; y++) {
         tt_word *to = plane + 2 * ((y + top) * columns + left);
         const int16_t *from = g + y * width * channels;
-#pragma GCC unroll 4
+#pragma GCC unroll 2
         for (int32_t x = 0; x < inside_columns; x++, to += 2, from += channels) {
             if (lanes >= 4) {
                 memcpy(to, from, 8);

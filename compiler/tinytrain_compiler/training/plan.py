@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..graph import Graph, Node
 from ..memory import Buffer, Extra, Span, align
-from ..ops import operator_of
+from ..ops import Kernel, operator_of
 from ..ops.backward import saves_clip_mask
 from .scheme import Scheme, backward_nodes
 
@@ -56,6 +56,7 @@ class TrainingPlan:
     backward_parameters: dict[str, str] = field(default_factory=dict)
     scratch: dict[str, str] = field(default_factory=dict)  # node -> buffer for its kernels of the backward pass
     actions: list[Action] = field(default_factory=list)
+    kernels: list[Kernel] = field(default_factory=list)  # C functions of the actions, one for each that calls one
     extra: Extra = field(default_factory=lambda: Extra([], {}))
 
     def layer(self, node: Node) -> LearntLayer | None:
@@ -108,11 +109,14 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
         if layer is not None:
             buffers += _layer_buffers(graph, plan, node, layer, forward[node.name], step)
             act("learn")
+            if layer.chosen:
+                plan.kernels.append(operator_of(node).learning_kernel(node, graph.tensors))
         targets = [name for name in dict.fromkeys(node.inputs) if name in wanted]
         if not targets:
             continue
         kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.chosen > 0)
         if kernel is not None:
+            plan.kernels.append(kernel)
             buffers += _propagate(graph, act, buffer_of, born, dies, targets[0], step)
         else:
             _share(act, node, buffer_of, born, dies, targets, gradient, step)
