@@ -13,14 +13,36 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tinytrain_compiler.compiled import load_compiled
+from tinytrain_compiler.codegen.training import backward_kernels
+from tinytrain_compiler.compiled import CompiledModel, load_compiled
+from tinytrain_compiler.ops import operator_of
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
+from tinytrain_compiler.training.plan import plan_training
+from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.trainer import TrainOptions
 
 CLASSES = 5
+
+
+def backward_macs(model: CompiledModel) -> dict[str, tuple[str, int]]:
+    """C function of the backward pass -> its template, multiply-accumulates a step (0 where it multiplies none)."""
+    chosen = {layer["name"]: layer["channels"] for layer in model.report["training"]["layers"]}
+    scheme = Scheme({name: TrainedLayer(tuple(range(count))) for name, count in chosen.items()})
+    plan = plan_training(model.graph, scheme, CLASSES)
+    found = backward_kernels(model.graph, plan, model.name)
+    nodes = {node.name: node for node in model.graph.nodes}
+    macs = {}
+    for symbol, (kernel, _, layers) in found.kernels.items():
+        work = 0
+        for name in layers:
+            whole = operator_of(nodes[name]).macs(nodes[name], model.graph.tensors)
+            learns = symbol == found.symbols.get(f"{name}/learn")
+            work += whole * chosen[name] // nodes[name].constants["weights"].shape[-1] if learns else whole
+        macs[symbol] = (kernel.template, work)
+    return macs
 
 
 def main() -> None:
@@ -28,7 +50,7 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--profile", action="store_true", help="also print instructions per function")
+    parser.add_argument("--profile", action="store_true", help="also print instructions per function, and per MAC")
     args = parser.parse_args()
     model = load_compiled(args.directory)
     machine = emulation_board(model.board)
@@ -58,8 +80,19 @@ def main() -> None:
     print(f"instructions per step: {round(np.mean(ran.instructions)):,} (forward, loss, backward, update)")
     print(f"bytes learnt: {size:,}, {different} differ from this machine's")
     print(f"SRAM without stack: {sram['total_bytes']:,} bytes; stack used: {ran.stack_bytes:,}")
+    macs = backward_macs(model) if ran.profile else {}
+    totals: dict[str, list[int]] = {}
     for symbol, count in (ran.profile or {}).items():
-        print(f"{count // len(ran.instructions):12,}  {symbol}")
+        count //= len(ran.instructions)
+        rate = ""
+        if symbol in macs:
+            template, work = macs[symbol]
+            rate = f"  {count / work:.2f} a MAC" if work else ""
+            total = totals.setdefault(template, [0, 0])
+            total[:] = [total[0] + count, total[1] + work]
+        print(f"{count:12,}  {symbol}{rate}")
+    for template, (count, work) in totals.items():
+        print(f"{template}: {count:,} instructions" + (f", {count / work:.2f} a MAC" if work else ""))
     if different:
         raise SystemExit("the emulated core and this machine disagree: this is a bug")
 
