@@ -7,7 +7,7 @@ plans for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tinytrain_compiler.codegen.kernels import kernel_bodies
 from tinytrain_compiler.codegen.render import c_float, c_table
 from tinytrain_compiler.graph import Graph, Node
-from tinytrain_compiler.graph.gradient import quantize_factors
+from tinytrain_compiler.graph.gradient import Gradient, quantize_factors
 from tinytrain_compiler.ops import Kernel, operator_of
 from tinytrain_compiler.ops.backward import scale_channels
 from tinytrain_compiler.ops.base import ParameterGradient
@@ -44,13 +44,27 @@ def last(graph: Graph) -> Node:
     return graph.nodes[-1]
 
 
-def input_gradient_case(graph: Graph, kind: str, seed: int) -> Case:
+def rounding_case(graph: Graph) -> Case:
+    """Sums that round to 2^15 of either sign, one more than a mantissa may be: one weight an input, 127."""
+    node = last(graph)
+    constants = node.constants | {"weights": np.full_like(node.constants["weights"], 127)}
+    graph = replace(graph, nodes=[*graph.nodes[:-1], replace(node, constants=constants)])
+    factor = int(quantize_factors(constants["weight_scales"]).values[0])
+    assert (constants["weight_scales"] == constants["weight_scales"][0]).all()
+    (size, *_) = (m for m in range(2**15) if (m * factor + 2**14) >> 15 == 2**21 // 127)
+    shape = graph.tensors[node.output].shape
+    mantissa = np.where(np.arange(np.prod(shape)).reshape(shape) % 3 == 0, size, -size)
+    case = input_gradient_case(graph, Gradient(mantissa.astype(np.int16), 0))
+    assert set(np.frombuffer(case.outputs["dx"], np.int16).tolist()) == {32767, -32767}
+    return case
+
+
+def input_gradient_case(graph: Graph, gradient: Gradient) -> Case:
     """The input's gradient of a graph's last node."""
     node = last(graph)
     operator = operator_of(node)
     kernel = operator.gradient_kernel(node, graph.tensors, trained=False)
     assert kernel is not None
-    gradient = make_gradient(graph, node, kind, seed, 0)
     g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), kernel.shape["DROP"])
     (expected,) = integer_gradients(graph, node, {}, gradient)
     forward = operator.kernel(node, graph.tensors)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from backward_cases import KINDS, examples
-from gradient_kernels import Case, input_gradient_case, learning_case, output_bytes, write_cases, wrong
+from backward_cases import KINDS, examples, make_gradient
+from gradient_kernels import Case, input_gradient_case, learning_case, output_bytes, rounding_case, write_cases, wrong
 from graphs import GraphBuilder
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.graph import Graph
@@ -20,6 +20,7 @@ from tinytrain_compiler.targets.host import OPTIMISE, WARNINGS
 from tinytrain_compiler.targets.qemu import INFER, emulation_board, pack_records, run_on_qemu
 from tools import require_or_skip
 
+ONE = (1, 1)
 # Picture and channels, outputs (None: depthwise), kernel and what else a builder takes.
 SHAPES: list[tuple[tuple[int, int, int], int | None, tuple[int, int], dict[str, Any]]] = [
     ((1, 1, 1), 1, (1, 1), {}),
@@ -62,7 +63,11 @@ def cases() -> tuple[Case, ...]:
     for family in ("pointwise", "conv", "depthwise"):
         graphs += [graph for graph in examples(family)[1:13] if graph.tensors["input"].bytes < 2000]
     kinds = [KINDS[i % len(KINDS)] for i in range(len(graphs))]
-    found = [input_gradient_case(graph, kind, i) for i, (graph, kind) in enumerate(zip(graphs, kinds, strict=True))]
+    found = [
+        input_gradient_case(graph, make_gradient(graph, graph.nodes[-1], kind, i, 0))
+        for i, (graph, kind) in enumerate(zip(graphs, kinds, strict=True))
+    ]
+    found += [rounding_case(layer((3, 2, 6), 1, ONE, {})), rounding_case(layer((7, 9, 1), None, ONE, {}))]
     for i, graph in enumerate(graphs):
         node = graph.nodes[-1]
         if node.op == "conv2d" and node.attributes.groups == 1:
