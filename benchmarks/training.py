@@ -10,8 +10,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tinytrain_compiler.compiled import load_compiled
+from tinytrain_compiler.codegen.training import backward_kernels
+from tinytrain_compiler.compiled import CompiledModel, load_compiled
 from tinytrain_compiler.emulate import emulate_training, stack_bounds_of
+from tinytrain_compiler.ops import operator_of
+from tinytrain_compiler.training.plan import plan_training
+from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 
 
 def main() -> None:
@@ -19,7 +23,7 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--profile", action="store_true", help="also print instructions per function")
+    parser.add_argument("--profile", action="store_true", help="also print instructions per function, and per MAC")
     args = parser.parse_args()
     model = load_compiled(args.directory)
     found = emulate_training(model, args.samples, args.epochs, profile=args.profile)
@@ -32,10 +36,58 @@ def main() -> None:
     print(f"bytes learnt: {found['learnt_bytes']:,}, {found['mismatched_bytes']} differ from this machine's")
     print(f"SRAM without stack: {sram['total_bytes']:,} bytes, {_added(sram):,} of them for training")
     print(f"stack used: {found['stack_bytes']:,}, at most {bound:,} by {model.name}_train() itself")
-    for symbol, count in found.get("profile", {}).items():
-        print(f"{count:12,}  {symbol}")
+    if args.profile:
+        _print_profile(model, found["profile"])
     if found["mismatched_bytes"]:
         raise SystemExit("the emulated core and this machine disagree: this is a bug")
+
+
+def backward_macs(model: CompiledModel) -> dict[str, tuple[str, int]]:
+    """C function of the backward pass -> its template, multiply-accumulates a step.
+
+    0 where it multiplies none, or where the device chooses the channels that learn.
+    """
+    training = model.report["training"]
+    layers = {layer["name"]: layer for layer in training["layers"]}
+    scheme = Scheme({name: _trained(layer) for name, layer in layers.items()})
+    plan = plan_training(model.graph, scheme, model.report["model"]["classes"], training["learnt_bytes"])
+    found = backward_kernels(model.graph, plan, model.name)
+    nodes = {node.name: node for node in model.graph.nodes}
+    macs = {}
+    for symbol, (kernel, _, names) in found.kernels.items():
+        work = 0
+        for name in names:
+            operator, node = operator_of(nodes[name]), nodes[name]
+            whole = operator.macs(node, model.graph.tensors)
+            if symbol == found.symbols.get(f"{name}/learn"):
+                learnt = operator.weight_layout(node).count(layers[name]["channels"])
+                whole = whole * learnt // node.constants["weights"].size
+            work += whole
+        macs[symbol] = (kernel.template, work)
+    return macs
+
+
+def _trained(layer: dict[str, int]) -> TrainedLayer:
+    chosen, limit = layer["channels"], layer["limit"]
+    return TrainedLayer(tuple(range(chosen)), 0 if chosen else limit)
+
+
+def _print_profile(model: CompiledModel, profile: dict[str, int]) -> None:
+    """Instructions per function and step; for kernels of the backward pass also per MAC, and summed by template."""
+    macs = backward_macs(model)
+    totals: dict[str, list[int]] = {}
+    for symbol, count in profile.items():
+        template, work = macs.get(symbol, ("", 0))
+        print(f"{count:12,}  {symbol}{_per_mac(count, work)}")
+        if template:
+            total = totals.setdefault(template, [0, 0])
+            total[:] = [total[0] + count, total[1] + work]
+    for template, (count, work) in totals.items():
+        print(f"{template}: {count:,} instructions{_per_mac(count, work)}")
+
+
+def _per_mac(count: int, work: int) -> str:
+    return f"  {count / work:.2f} a MAC" if work else ""
 
 
 def _added(sram: dict[str, int]) -> int:

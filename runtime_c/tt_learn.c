@@ -15,19 +15,24 @@ void tt_effective(const tt_learn_params *p, const tt_learn_state *s, int8_t *wei
     }
     effective->weights = weights;
     const tt_weight_layout *const l = &p->layout;
+    const int32_t chosen = s->chosen, outputs = l->group_outputs, taps = l->taps, zero = p->pretrained->input_zero;
+    const int32_t to_output = l->output_stride, to_tap = l->tap_stride;
     memcpy(weights, p->pretrained->weights, (size_t)l->bytes);
-    for (int32_t i = 0; i < s->chosen; i++) {
+    for (int32_t i = 0; i < chosen; i++) {
         const int32_t group = s->channels[i] / l->group_inputs, within = s->channels[i] % l->group_inputs;
+        int8_t *row = weights + group * l->group_stride + within;
+        int32_t *const biases = bias + group * outputs;
         const int16_t *delta = s->deltas + i;
-        for (int32_t o = 0; o < l->group_outputs; o++) {
-            int8_t *w = weights + group * l->group_stride + o * l->output_stride + within;
+        for (int32_t o = 0; o < outputs; o++, row += to_output) {
+            int8_t *w = row;
             int32_t moved = 0; /* keeps the input's zero point folded into the bias */
-            for (int32_t tap = 0; tap < l->taps; tap++, w += l->tap_stride, delta += s->chosen) {
-                const int8_t value = tt_clamp(*w + ((*delta + 128) >> 8), -128, 127);
-                moved += value - *w;
-                *w = value;
+            for (int32_t tap = 0; tap < taps; tap++, w += to_tap, delta += chosen) {
+                const int32_t before = *w, value = before + ((*delta + 128) >> 8);
+                const int32_t after = value < -128 ? -128 : value > 127 ? 127 : value;
+                moved += after - before;
+                *w = (int8_t)after;
             }
-            bias[group * l->group_outputs + o] -= moved * p->pretrained->input_zero;
+            biases[o] -= moved * zero;
         }
     }
 }
@@ -84,6 +89,61 @@ void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent)
     running->mean += (square - running->mean) / (float)running->seen;
 }
 
+uint64_t tt_learn_weights(int16_t *deltas, const int32_t *gradients, int32_t count, tt_mover mover, int32_t norm_shift,
+                          tt_rate *rate)
+{
+    const int32_t shift = mover.shift - 32; /* of the product's upper word: from 1 on it alone decides */
+    const int32_t upper = shift >= 1 && shift <= 30, half = upper ? 1 << (shift - 1) : 0;
+    uint64_t squares = 0;
+    uint32_t saturated = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t value = gradients[i];
+        const uint32_t part = (uint32_t)(value < 0 ? -value : value) >> norm_shift;
+        squares += (uint64_t)part * part;
+        int32_t move;
+        if (upper) {
+            move = ((int32_t)(((int64_t)value * mover.multiplier) >> 32) + half) >> shift;
+        } else {
+            const int64_t far = tt_move(value, mover), limit = 4 * TT_MANTISSA_MAX; /* saturates any delta */
+            move = (int32_t)(far > limit ? limit : far < -limit ? -limit : far);
+        }
+        int32_t moved = deltas[i] - move;
+        if (moved > TT_MANTISSA_MAX || moved < -TT_MANTISSA_MAX) {
+            moved = moved < 0 ? -TT_MANTISSA_MAX : TT_MANTISSA_MAX;
+            saturated++;
+        }
+        deltas[i] = (int16_t)moved;
+    }
+    rate->saturated += saturated;
+    return squares;
+}
+
+/* Sums over all pixels of `columns` neighbouring channels, at most four; each value loses `shift` bits first. */
+static void column_sums(int32_t *sums, const int16_t *g, int32_t pixels, int32_t channels, int32_t columns,
+                        int32_t shift)
+{
+    int32_t sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
+    if (columns == 4 && shift == 0) {
+        for (int32_t pixel = 0; pixel < pixels; pixel++, g += channels) {
+            sum0 += g[0];
+            sum1 += g[1];
+            sum2 += g[2];
+            sum3 += g[3];
+        }
+    } else {
+        for (int32_t pixel = 0; pixel < pixels; pixel++, g += channels) {
+            sum0 += tt_shift_round(g[0], shift);
+            sum1 += columns > 1 ? tt_shift_round(g[1], shift) : 0;
+            sum2 += columns > 2 ? tt_shift_round(g[2], shift) : 0;
+            sum3 += columns > 3 ? tt_shift_round(g[3], shift) : 0;
+        }
+    }
+    sums[0] = sum0;
+    sums[1] = sum1;
+    sums[2] = sum2;
+    sums[3] = sum3;
+}
+
 void tt_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, int32_t pixels,
                    int32_t exponent, int32_t magnitude)
 {
@@ -91,12 +151,13 @@ void tt_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *r
     const int32_t norm_shift = tt_headroom((uint64_t)magnitude * (uint32_t)pixels >> shift, 23);
     const tt_step step = tt_step_size(rate, s->bias_running, p->bias_norm);
     uint64_t squares = 0;
+    int32_t sums[4] = { 0 };
     exponent += shift;
     for (int32_t o = 0; o < p->outputs; o++) {
-        int32_t sum = 0;
-        for (int32_t pixel = 0; pixel < pixels; pixel++) {
-            sum += tt_shift_round(g[pixel * p->outputs + o], shift);
+        if (o % 4 == 0) {
+            column_sums(sums, g + o, pixels, p->outputs, p->outputs - o < 4 ? p->outputs - o : 4, shift);
         }
+        const int32_t sum = sums[o % 4];
         const uint64_t part = (uint32_t)(sum < 0 ? -sum : sum) >> norm_shift;
         squares += part * part;
         const int64_t moved = s->bias[o] - tt_move(sum, tt_mover_of(step, &p->bias_inverse, o, exponent));

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from graphs import write_model
 from networks import NETWORKS
+from test_training import Case
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.kernels import kernel_table
 from tinytrain_compiler.compile import Lowered
 from tinytrain_compiler.report.budget import KERNEL_CODE, STORAGE_CODE, code_bound, kernel_code
+from tinytrain_compiler.report.training_budget import KERNEL_CODE as GRADIENT_CODE
+from tinytrain_compiler.report.training_budget import gradient_code, training_flash
 from tinytrain_compiler.targets.firmware import Firmware, build_firmware
 from tools import require_or_skip
 
@@ -58,6 +61,30 @@ def test_session_size_is_sizeof_on_a_32_bit_core(tmp_path: Path) -> None:
             (folder / "check.c").write_text(f'#include "net.h"\n{check}')
             flags = [*load_board("mps2_an385").cpu_flags, f"-I{folder}", f"-I{folder / 'runtime'}", "-fsyntax-only"]
             subprocess.run(["arm-none-eabi-gcc", *flags, str(folder / "check.c")], check=True)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_flash_of_a_model_that_trains_stays_below_its_bound(board: str, tmp_path: Path) -> None:
+    require_or_skip("arm-none-eabi-gcc")
+    case = Case(tmp_path, board)
+    plan, lowered = case.lowered.training, case.lowered
+    assert plan is not None
+    target = load_board(board)
+    banks = lowered.plan.region_banks
+    firmware = build_firmware(case.directory, "net", target, banks, "train", tmp_path / "build")
+    constants = sum(use.kernel.flash_bytes for use in lowered.kernels.uses) + training_flash(plan, target)[0]
+    code, bound = firmware.flash_bytes - constants, lowered.flash.total - constants
+    assert code <= bound <= 1.8 * code
+
+
+def test_every_kernel_of_a_backward_pass_has_a_bound(tmp_path: Path) -> None:
+    plan = Case(tmp_path).lowered.training
+    assert plan is not None
+    templates = {kernel.template for kernel in plan.kernels}
+    assert templates == set(GRADIENT_CODE)
+    for kernel in plan.kernels:
+        assert gradient_code(kernel, dsp=True) > 0
+        assert gradient_code(kernel, dsp=False) > 0
 
 
 def test_shared_kernels_are_counted_once() -> None:

@@ -137,7 +137,7 @@ def test_every_buffer_has_the_purpose_of_its_name() -> None:
     graph, scheme = network()
     words = {
         "mask of": "masks", "winners of": "masks", "inputs of": "saved_inputs",
-        "gradient of": "gradients", "second gradient": "gradients",
+        "gradient of": "gradients", "second gradient": "gradients", "scratch of": "scratch",
         "parameters of": "parameters", "learnt": "learnt", "loss terms": "loss",
     }  # fmt: skip
     for buffer in report_of(graph, scheme=scheme)["buffers"]:

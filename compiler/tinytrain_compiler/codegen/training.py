@@ -35,7 +35,7 @@ def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str) -> BackwardK
     kernels: dict[str, tuple[Kernel, str, list[str]]] = {}
     by_identity: dict[Any, str] = {}
 
-    def use(key: str, kernel: Kernel, layer: str, prototype: str) -> None:
+    def use(key: str, kernel: Kernel, layer: str, prototype: str, scratch: int) -> None:
         identity = (kernel.identity, repr(kernel.inline))
         symbol = by_identity.get(identity)
         if symbol is None:
@@ -44,7 +44,7 @@ def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str) -> BackwardK
             while symbol in kernels:
                 symbol, number = f"{base}_v{number}", number + 1
             by_identity[identity] = symbol
-            kernels[symbol] = (kernel, prototype.format(symbol), [])
+            kernels[symbol] = (kernel, prototype.format(symbol, ", void *scratch" if scratch else ""), [])
         kernels[symbol][2].append(layer)
         symbols[key] = symbol
 
@@ -55,21 +55,24 @@ def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str) -> BackwardK
         if action.kind == "learn" and trained:
             prototype = (
                 "void {}(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, "
-                "const int8_t *x, int32_t exponent, int32_t magnitude)"
+                "const int8_t *x, int32_t exponent, int32_t magnitude{})"
             )
-            use(f"{node.name}/learn", operator.learning_kernel(node, graph.tensors), node.name, prototype)
+            assert layer is not None
+            scratch = operator.learning_scratch_bytes(node, graph.tensors, layer.limit)
+            use(f"{node.name}/learn", operator.learning_kernel(node, graph.tensors), node.name, prototype, scratch)
         if action.kind == "propagate":
             kernel = operator.gradient_kernel(node, graph.tensors, trained)
             saving = operator.saving_kernel(node, graph.tensors)
             assert kernel is not None
             if "weights" in node.constants:
-                prototype = "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude)"
+                prototype = "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude{})"
             elif saving is not None:
-                prototype = "int32_t {}(const int16_t *g, int16_t *dx, const uint32_t *winners)"
-                use(f"{node.name}/save", saving, node.name, "void {}(uint32_t *winners, const int8_t *x)")
+                prototype = "int32_t {}(const int16_t *g, int16_t *dx, const uint32_t *winners{})"
+                use(f"{node.name}/save", saving, node.name, "void {}(uint32_t *winners, const int8_t *x{})", scratch=0)
             else:
-                prototype = "int32_t {}(int16_t *g, int16_t *dx)"
-            use(f"{node.name}/gradient", kernel, node.name, prototype)
+                prototype = "int32_t {}(int16_t *g, int16_t *dx{})"
+            scratch = operator.gradient_scratch_bytes(node, graph.tensors)
+            use(f"{node.name}/gradient", kernel, node.name, prototype, scratch)
     return BackwardKernels(symbols, kernels)
 
 
@@ -274,7 +277,9 @@ class TrainingText:
         if layer.learns_weights:
             function = self._kernels.symbols[f"{a.node.name}/learn"]
             saved = self._at(self._plan.saved[a.node.name])
-            call = f"{function}(&{learn}, &state, rate, {self._g(a.source)}, {{}}, {exponent}, magnitude);"
+            size = operator_of(a.node).learning_scratch_bytes(a.node, self._graph.tensors, layer.limit)
+            last = f"magnitude{self._scratch(a.node, size)}"
+            call = f"{function}(&{learn}, &state, rate, {self._g(a.source)}, {{}}, {exponent}, {last});"
             if layer.selected_offset is None:
                 lines.append(call.format(saved))
             else:
@@ -292,9 +297,10 @@ class TrainingText:
     def _propagated(self, a: Action) -> list[str]:
         exponent, variable = self._exponents[a.source], self._variable(a.target)
         function = self._kernels.symbols[f"{a.node.name}/gradient"]
+        scratch = self._scratch(a.node, operator_of(a.node).gradient_scratch_bytes(a.node, self._graph.tensors))
         if "weights" not in a.node.constants:
             saved = f", {self._winners(a.node)}" if a.node.name in self._plan.winners else ""
-            return [f"{variable} = {exponent} + {function}({self._g(a.source)}, {self._g(a.target)}{saved});"]
+            return [f"{variable} = {exponent} + {function}({self._g(a.source)}, {self._g(a.target)}{saved}{scratch});"]
         scales, outputs = self._names.of("scales_of", a.node), len(a.node.constants["weights"])
         count = self._graph.tensors[a.tensor].bytes
         lines = []
@@ -314,8 +320,12 @@ class TrainingText:
             *lines,
             f"{exponent} += tt_scale_channels({g}, {count}, {outputs}, &{scales}, {drop});",
             f"magnitude = tt_magnitude({g}, {count});",
-            f"{variable} = {exponent} + {function}({g}, {self._g(a.target)}, {weights}, magnitude);",
+            f"{variable} = {exponent} + {function}({g}, {self._g(a.target)}, {weights}, magnitude{scratch});",
         ]
+
+    def _scratch(self, node: Node, size: int) -> str:
+        """A kernel's last argument, if it takes any scratch memory."""
+        return f", {self._at(self._plan.scratch[node.name])}" if size else ""
 
     def _add(self, a: Action) -> list[str]:
         count = self._graph.tensors[a.tensor].bytes

@@ -112,6 +112,10 @@ class Operator(ABC):
         """The C kernel that writes it, right behind the forward one; input and output are both still there."""
         return None
 
+    def gradient_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """Working memory of gradient_kernel, enough for every variant; 0: it takes none."""
+        return 0
+
     def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
         """The C kernel of weight_gradient and the update that follows it."""
         raise NoBackwardRuleError(f"{node.name}: {self.name} cannot learn its weights")
@@ -119,6 +123,10 @@ class Operator(ABC):
     def weight_layout(self, node: Node) -> WeightLayout:
         """Which weights belong to an input channel, and where the kernel's constants hold them."""
         raise NoBackwardRuleError(f"{node.name}: {self.name} cannot learn its weights")
+
+    def learning_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor], chosen: int) -> int:
+        """Working memory of learning_kernel for this many input channels; 0: it takes none."""
+        return 0
 
     def weight_gradient(
         self, node: Node, tensors: Mapping[str, Tensor], x: Int8, gradient: Gradient, channels: NDArray[np.intp]

@@ -12,7 +12,13 @@ from ..graph import Node, Tensor, requantize
 from ..graph.gradient import Gradient, narrow, quantize_factors
 from .backward import scale_channels
 from .base import Int8, Kernel, Operator, ParameterGradient, register, round_up
-from .learning import input_bounds, learning_kernel, weight_gradient
+from .learning import (
+    gradient_scratch_bytes,
+    input_bounds,
+    learning_kernel,
+    learning_scratch_bytes,
+    weight_gradient,
+)
 from .weight_layout import WeightLayout
 from .weighted import accumulate, folded_bias, output_multiplier, requantize_scalars, requantize_shape
 from .window import Window
@@ -78,7 +84,10 @@ class Conv2d(Operator):
     def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
         shape = self._shape(node, tensors)
         l1, drop = input_bounds(node, self.weight_layout(node), trained)
-        keys = ("H", "W", "C", "OH", "OW", "O", "KH", "KW", "SH", "SW", "DH", "DW", "PT", "PL", "CG", "OG", "KP")
+        keys = (
+            *("H", "W", "C", "OH", "OW", "O", "KH", "KW", "SH", "SW", "DH", "DW", "PT", "PL"),
+            *("GROUPS", "CG", "OG", "KP", "POINTWISE"),
+        )
         return Kernel(
             template="conv2d_input_gradient",
             symbol=f"{self._symbol(node, tensors)}_input_gradient",
@@ -86,10 +95,17 @@ class Conv2d(Operator):
             shape={key: shape[key] for key in keys} | {"L1": l1, "DROP": drop},
         )
 
+    def gradient_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        return gradient_scratch_bytes(self.weight_layout(node))
+
     def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
         h, w, _ = tensors[node.inputs[0]].shape
         window: Window = node.attributes.window
         return learning_kernel(self._symbol(node, tensors), self.weight_layout(node), window.constants(h, w))
+
+    def learning_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor], chosen: int) -> int:
+        oh, ow, _ = tensors[node.output].shape
+        return learning_scratch_bytes(self.weight_layout(node), oh * ow, chosen)
 
     @staticmethod
     def _symbol(node: Node, tensors: Mapping[str, Tensor]) -> str:

@@ -12,7 +12,7 @@ from ..graph.gradient import Gradient, narrow, quantize_factors
 from .backward import scale_channels
 from .base import Int8, Kernel, Operator, ParameterGradient, register, round_up
 from .conv2d import Conv2dAttributes
-from .learning import input_bounds, learning_kernel, weight_gradient
+from .learning import input_bounds, learning_kernel, learning_scratch_bytes, weight_gradient
 from .weight_layout import WeightLayout
 from .weighted import folded_bias, output_multiplier, requantize_scalars, requantize_shape
 from .window import Window
@@ -49,18 +49,32 @@ class DepthwiseConv2d(Operator):
         a: Conv2dAttributes = node.attributes
         h, w, c = tensors[node.inputs[0]].shape
         l1, drop = input_bounds(node, self.weight_layout(node), trained)
+        rows, columns = a.window.transposed(h, 0), a.window.transposed(w, 1)
         return Kernel(
             template="depthwise_input_gradient",
             symbol=f"depthwise_{a.window.label()}_{h}x{w}x{c}_input_gradient",
             params_type="tt_no_params",
-            shape=a.window.constants(h, w) | {"C": c, "CP": round_up(c, GROUP), "L1": l1, "DROP": drop},
+            shape=a.window.constants(h, w)
+            | {"C": c, "CP": round_up(c, GROUP), "L1": l1, "DROP": drop}
+            | {"GH": rows.size, "GW": columns.size, "GT": rows.front, "GL": columns.front},
+            inline={"rows": rows, "columns": columns},
         )
+
+    def gradient_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """One channel group: its taps as int16, and its gradient in a padded int16 plane."""
+        h, w, _ = tensors[node.inputs[0]].shape
+        window: Window = node.attributes.window
+        return 2 * GROUP * (window.taps + window.transposed(h, 0).size * window.transposed(w, 1).size)
 
     def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
         a: Conv2dAttributes = node.attributes
         h, w, c = tensors[node.inputs[0]].shape
         symbol = f"depthwise_{a.window.label()}_{h}x{w}x{c}"
         return learning_kernel(symbol, self.weight_layout(node), a.window.constants(h, w))
+
+    def learning_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor], chosen: int) -> int:
+        oh, ow, _ = tensors[node.output].shape
+        return learning_scratch_bytes(self.weight_layout(node), oh * ow, chosen)
 
     def weight_layout(self, node: Node) -> WeightLayout:
         """Rows of whole groups of four channels, one a tap."""

@@ -12,7 +12,14 @@ from ..graph import Node, Tensor, requantize
 from ..graph.gradient import Gradient, narrow, quantize_factors
 from .backward import scale_channels
 from .base import Int8, Kernel, Operator, ParameterGradient, register, round_up
-from .learning import PIXEL, input_bounds, learning_kernel, weight_gradient
+from .learning import (
+    PIXEL,
+    gradient_scratch_bytes,
+    input_bounds,
+    learning_kernel,
+    learning_scratch_bytes,
+    weight_gradient,
+)
 from .weight_layout import WeightLayout
 from .weighted import accumulate, folded_bias, output_multiplier, requantize_scalars, requantize_shape
 
@@ -51,13 +58,19 @@ class FullyConnected(Operator):
         l1, drop = input_bounds(node, self.weight_layout(node), trained)
         shape = dict.fromkeys(("H", "W", "OH", "OW", "KH", "KW", "SH", "SW", "DH", "DW"), 1) | {
             "PT": 0, "PL": 0, "C": k, "CG": k, "KP": round_up(k, 4), "O": o, "OG": o,
-            "L1": l1, "DROP": drop,
+            "GROUPS": 1, "POINTWISE": 1, "L1": l1, "DROP": drop,
         }  # fmt: skip
         return Kernel("conv2d_input_gradient", f"fully_connected_{k}_{o}_input_gradient", "tt_no_params", shape)
+
+    def gradient_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        return gradient_scratch_bytes(self.weight_layout(node))
 
     def learning_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
         layout = self.weight_layout(node)
         return learning_kernel(f"fully_connected_{layout.inputs}_{layout.outputs}", layout, PIXEL.constants(1, 1))
+
+    def learning_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor], chosen: int) -> int:
+        return learning_scratch_bytes(self.weight_layout(node), 1, chosen)
 
     def weight_layout(self, node: Node) -> WeightLayout:
         """A 1x1 convolution of one pixel, whose channels are the input's values; rows of whole words."""

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from ..graph import Node, Tensor
 from ..graph.gradient import Gradient
 from .backward import TRAINED_MARGIN, input_pre_shift, parameter_shift, prepare
-from .base import Int8, Kernel, ParameterGradient
+from .base import Int8, Kernel, ParameterGradient, round_up
 from .weight_layout import WeightLayout
 from .window import Window
 
 PIXEL = Window((1, 1))
+BLOCK = 4  # channels, and pixels, that the DSP kernels of the backward pass take together
 
 
 def input_bounds(node: Node, layout: WeightLayout, trained: bool = False) -> tuple[int, int]:
@@ -28,6 +29,11 @@ def input_bounds(node: Node, layout: WeightLayout, trained: bool = False) -> tup
     if not learns:
         return l1, input_pre_shift(l1)
     return TRAINED_MARGIN * l1, input_pre_shift(128 * layout.outputs * layout.taps)
+
+
+def gradient_scratch_bytes(layout: WeightLayout) -> int:
+    """Of the input's gradient of a convolution: the weights of four input channels as int16 pairs of outputs."""
+    return BLOCK * layout.taps * 2 * round_up(layout.outputs, 2)
 
 
 def weight_gradient(
@@ -66,3 +72,11 @@ def learning_kernel(symbol: str, layout: WeightLayout, window: Mapping[str, int]
         params_type="tt_no_params",
         shape=shape | ({"OG": layout.outputs, "CG": layout.inputs} if grouped else {}),
     )
+
+
+def learning_scratch_bytes(layout: WeightLayout, pixels: int, chosen: int) -> int:
+    """One tap's inputs as int16 pairs of pixels, one output's gradient, and the sums of its weights; 0 for groups."""
+    if layout.groups > 1:
+        return 0
+    pixels, channels = round_up(pixels, BLOCK), round_up(chosen, BLOCK)
+    return 2 * pixels * channels + 2 * pixels + 4 * channels

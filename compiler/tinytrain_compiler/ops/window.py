@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Input positions of one axis that are equal modulo the stride; the same taps read all of them."""
+
+    first: int  # position
+    taps: tuple[int, ...]  # by ascending output
+    start: int  # place in the padded gradient of what the first tap meets at the first position
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """One axis of the transposed window: inputs gather from outputs, which lie padded with zeros."""
+
+    phases: tuple[Phase, ...]
+    step: int  # from tap to tap of a phase, in outputs
+    front: int  # zeros in front of the first output
+    size: int  # of the padded gradient
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,22 @@ class Window:
         """Rows and columns that the windows touch, padding in front included."""
         oh, ow = self.output_size(height, width)
         return (oh - 1) * self.stride[0] + self.extent(0), (ow - 1) * self.stride[1] + self.extent(1)
+
+    def transposed(self, size: int, axis: int) -> Transposed:
+        """How the inputs of an axis (0 vertical) gather what the taps that read them met."""
+        stride, dilation, pad = self.stride[axis], self.dilation[axis], self.pad_before[axis]
+        taps = [
+            [tap for tap in reversed(range(self.kernel[axis])) if (first + pad - tap * dilation) % stride == 0]
+            for first in range(min(stride, size))
+        ]
+        # The output that tap `tap` of input `first` belongs to; beyond the ends it is padding.
+        outputs = [[(first + pad - tap * dilation) // stride for tap in some] for first, some in enumerate(taps)]
+        front = max(0, -min((some[0] for some in outputs if some), default=0))
+        ends = [some[-1] + (size - 1 - first) // stride + 1 for first, some in enumerate(outputs) if some]
+        phases = [
+            Phase(first, tuple(some), outputs[first][0] + front if some else 0) for first, some in enumerate(taps)
+        ]
+        return Transposed(tuple(phases), dilation // gcd(stride, dilation), front, front + max(ends, default=1))
 
     def patches(self, x: NDArray[Any], pad_value: int) -> NDArray[Any]:
         """x (H, W, C) -> (OH, OW, KH, KW, C), out-of-bounds taps reading `pad_value`."""

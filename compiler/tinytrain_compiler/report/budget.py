@@ -117,7 +117,7 @@ def flash_use(kernels: KernelTable, board: Board, training: TrainingPlan | None 
     weights = sum(use.kernel.flash_bytes + PARAMS_BYTES for use in kernels.uses)
     code = code_bound(kernels, board)
     if training is not None:
-        constants, more = training_flash(training)
+        constants, more = training_flash(training, board)
         weights, code = weights + constants, code + more
     return FlashUse(weights, code, board.flash_bytes)
 

@@ -140,6 +140,7 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
         "masks_bytes": largest["masks"],
         "saved_inputs_bytes": largest["saved_inputs"],
         "gradients_bytes": largest["gradients"],
+        "scratch_bytes": largest["scratch"],
         "effective_parameters_bytes": largest["parameters"],
         "loss_bytes": largest["loss"],
         "weights": sum(layer.deltas for layer in training.layers),
@@ -153,6 +154,7 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
             {
                 "name": layer.node.name,
                 "channels": layer.chosen,
+                "limit": layer.limit,  # more than `channels` where the device chooses them
                 "weights": layer.deltas,
                 "biases": len(layer.node.constants["bias"]),
             }

@@ -101,7 +101,7 @@ def _alternative(scheme: Scheme, inference: Lowered, plan: Plan) -> list[str]:
         training = plan_training(graph, smaller, inference.classes)
         bound = lower_bound(_buffers(graph, training))
         room = sram.needed - sram.arena + bound <= sram.budget
-        return room and flash.total + sum(training_flash(training)) <= flash.budget
+        return room and flash.total + sum(training_flash(training, inference.board)) <= flash.budget
 
     candidates = [(plan_training(graph, s, inference.classes), s) for s in smaller_schemes(graph, scheme, may_fit)]
     # The more is learnt, the better, as far as one can say without training it.

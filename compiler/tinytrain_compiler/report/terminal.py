@@ -18,8 +18,8 @@ def _count(value: int) -> str:
 
 
 PURPOSE_COLOURS = {
-    "inference": "blue", "masks": "cyan", "saved_inputs": "yellow", "gradients": "magenta", "parameters": "green",
-    "learnt": "red", "loss": "white",
+    "inference": "blue", "masks": "cyan", "saved_inputs": "yellow", "gradients": "magenta", "scratch": "bright_black",
+    "parameters": "green", "learnt": "red", "loss": "white",
 }  # fmt: skip
 BAR = 40  # characters for the lower bound
 MAP_ROWS = 16

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..graph import Graph, Node
 from ..memory import Buffer, Extra, Span, align
-from ..ops import operator_of
+from ..ops import Kernel, operator_of
 from ..ops.backward import saves_clip_mask
 from .pool import DEFAULT_POOL, LEARNT, SAVED, SelectionPlan, plan_pool
 from .prefix import Cut, last_cut
@@ -40,6 +40,7 @@ class LearntLayer:
 
     node: Node
     chosen: int  # input channels, fixed at compile time; 0 also for a candidate
+    limit: int  # input channels, at most
     bias_offset: int
     running_offset: int  # weights' and biases' running means
     deltas_offset: int
@@ -48,7 +49,7 @@ class LearntLayer:
 
     @property
     def learns_weights(self) -> bool:
-        return self.chosen > 0 or self.selected_offset is not None
+        return self.limit > 0
 
 
 @dataclass
@@ -65,7 +66,9 @@ class TrainingPlan:
     winners: dict[str, str] = field(default_factory=dict)  # node -> buffer with what its operator saves for itself
     forward_parameters: dict[str, str] = field(default_factory=dict)  # node -> buffer for effective weights and biases
     backward_parameters: dict[str, str] = field(default_factory=dict)
+    scratch: dict[str, str] = field(default_factory=dict)  # node -> buffer for its kernels of the backward pass
     actions: list[Action] = field(default_factory=list)
+    kernels: list[Kernel] = field(default_factory=list)  # C functions of the actions, one for each that calls one
     extra: Extra = field(default_factory=lambda: Extra([], {}))
 
     def layer(self, node: Node) -> LearntLayer | None:
@@ -107,6 +110,12 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, pool: int = DEFAUL
     for node in visited:
         step = step_of[node.name]
         gradient = buffer_of.pop(node.output)
+        layer = plan.layer(node)
+        candidate = layer is not None and layer.selected_offset is not None
+        scratch = _scratch_bytes(graph, node, layer, candidate or any(name in wanted for name in node.inputs))
+        if scratch:
+            plan.scratch[node.name] = f"scratch of {node.name} (backward)"
+            buffers.append(Buffer(plan.scratch[node.name], [Span(step, step, align(scratch))], purpose="scratch"))
         dies[gradient] = step
         act = _Recorder(plan, node, node.output, gradient)
         if saves_clip_mask(node, graph.tensors):
@@ -115,21 +124,24 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, pool: int = DEFAUL
             lifetime = Span(forward[node.name], step, align(4 * words))
             buffers.append(Buffer(plan.masks[node.name], [lifetime], purpose="masks"))
             act("mask", plan.masks[node.name])
-        layer = plan.layer(node)
         if layer is not None:
             buffers += _layer_buffers(graph, plan, node, layer, forward[node.name], step)
             act("learn")
-        candidate = layer is not None and layer.selected_offset is not None
+            if layer.learns_weights:
+                plan.kernels.append(operator_of(node).learning_kernel(node, graph.tensors))
         targets = [name for name in dict.fromkeys(node.inputs) if name in wanted]
         if not targets and not candidate:
             continue
         kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.learns_weights)
-        if kernel is not None and targets:
+        if kernel is not None:
+            plan.kernels.append(kernel)
+        saving = operator_of(node).saving_kernel(node, graph.tensors)
+        if saving is not None and targets:
+            plan.kernels.append(saving)
             saved = operator_of(node).saved_bytes(node, graph.tensors)
-            if saved:
-                plan.winners[node.name] = f"winners of {node.name}"
-                lifetime = Span(forward[node.name], step, align(saved))
-                buffers.append(Buffer(plan.winners[node.name], [lifetime], purpose="masks"))
+            plan.winners[node.name] = f"winners of {node.name}"
+            lifetime = Span(forward[node.name], step, align(saved))
+            buffers.append(Buffer(plan.winners[node.name], [lifetime], purpose="masks"))
         if not targets:
             temporary = f"second gradient of {node.inputs[0]}"
             lifetime = Span(step, step, align(2 * graph.tensors[node.inputs[0]].bytes))
@@ -170,7 +182,8 @@ def _with_layers(graph: Graph, scheme: Scheme) -> TrainingPlan:
         deltas_offset = running_offset + 2 * RUNNING_BYTES
         selected = deltas_offset if node.name in candidates else None
         offset = -(-(deltas_offset + (2 * deltas if selected is None else SELECTED_BYTES)) // 8) * 8
-        layers.append(LearntLayer(node, chosen, bias_offset, running_offset, deltas_offset, deltas, selected))
+        limit = scheme.layers[node.name].limit or chosen
+        layers.append(LearntLayer(node, chosen, limit, bias_offset, running_offset, deltas_offset, deltas, selected))
     return TrainingPlan(scheme, layers, offset, last_cut(graph, scheme.layers))
 
 
@@ -201,6 +214,13 @@ def _layer_buffers(
     elif layer.learns_weights:
         plan.saved[node.name] = SAVED
     return found
+
+
+def _scratch_bytes(graph: Graph, node: Node, layer: LearntLayer | None, propagates: bool) -> int:
+    """What the larger of a node's two kernels needs: they run one after the other."""
+    operator = operator_of(node)
+    learning = operator.learning_scratch_bytes(node, graph.tensors, layer.limit) if layer and layer.limit else 0
+    return max(learning, operator.gradient_scratch_bytes(node, graph.tensors) if propagates else 0)
 
 
 def _propagate(
