@@ -43,14 +43,15 @@ def main() -> None:
 
 
 def backward_macs(model: CompiledModel) -> dict[str, tuple[str, int]]:
-    """C function of the backward pass -> its template, multiply-accumulates a step.
+    """C function of the backward pass -> its template, multiply-accumulates a step (0 where it multiplies none).
 
-    0 where it multiplies none, or where the device chooses the channels that learn.
+    Empty where the device chooses the channels: their number varies, and Fisher passes run the same functions.
     """
-    training = model.report["training"]
-    layers = {layer["name"]: layer for layer in training["layers"]}
-    scheme = Scheme({name: _trained(layer) for name, layer in layers.items()})
-    plan = plan_training(model.graph, scheme, model.report["model"]["classes"], training["learnt_bytes"])
+    layers = {layer["name"]: layer for layer in model.report["training"]["layers"]}
+    if any(layer["limit"] > layer["channels"] for layer in layers.values()):
+        return {}
+    scheme = Scheme({name: TrainedLayer(tuple(range(layer["channels"]))) for name, layer in layers.items()})
+    plan = plan_training(model.graph, scheme, model.report["model"]["classes"])
     found = backward_kernels(model.graph, plan, model.name)
     nodes = {node.name: node for node in model.graph.nodes}
     macs = {}
@@ -65,11 +66,6 @@ def backward_macs(model: CompiledModel) -> dict[str, tuple[str, int]]:
             work += whole
         macs[symbol] = (kernel.template, work)
     return macs
-
-
-def _trained(layer: dict[str, int]) -> TrainedLayer:
-    chosen, limit = layer["channels"], layer["limit"]
-    return TrainedLayer(tuple(range(chosen)), 0 if chosen else limit)
 
 
 def _print_profile(model: CompiledModel, profile: dict[str, int]) -> None:

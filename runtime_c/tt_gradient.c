@@ -45,7 +45,8 @@ void tt_apply_mask(int16_t *g, const uint32_t *bits, int32_t count)
         const uint32_t word = bits[i / 32];
 #pragma GCC unroll 16
         for (int32_t pair = 0; pair < 16; pair++) {
-            const int32_t low = (int32_t)(word << (31 - 2 * pair)) >> 31, high = (int32_t)(word << (30 - 2 * pair)) >> 31;
+            const int32_t low = (int32_t)(word << (31 - 2 * pair)) >> 31;
+            const int32_t high = (int32_t)(word << (30 - 2 * pair)) >> 31;
             pairs[pair] &= tt_bottoms((uint32_t)low, (uint32_t)high);
         }
     }

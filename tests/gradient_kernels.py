@@ -93,39 +93,39 @@ def learning_case(graph: Graph, kind: str, seed: int, channels: Sequence[int], r
     x = make_input(graph, seed).reshape(graph.tensors[node.inputs[0]].shape)
     found = operator.weight_gradient(node, graph.tensors, x, gradient, np.array(channels))
     deltas = rng.integers(-DELTA_MAX, DELTA_MAX + 1, found.values.shape) // rng.choice([1, 8], found.values.shape)
-    tensor = TrainedTensor(
-        deltas, -DELTA_MAX, DELTA_MAX, np.float32(300 * reach), quantize_factors(1 / node.constants["weight_scales"]),
-        Running(usual_square(found), SEEN),
-    )  # fmt: skip
+    factors = quantize_factors(1 / node.constants["weight_scales"])
+    per_weight = replace(factors, values=factors.values[operator.weight_layout(node).outputs_of(channels)])
+    norm, running_mean = np.float32(300 * reach), Running(usual_square(found), SEEN)
+    tensor = TrainedTensor(deltas, -DELTA_MAX, DELTA_MAX, norm, per_weight, running_mean)
     mean = tensor.running.mean
     update(tensor, found, RATE, SAMPLES)
     kernel, saved = operator.learning_kernel(node, graph.tensors), x[..., list(channels)]
     zero = graph.tensors[node.inputs[0]].quantization.zero_point
-    factors = tensor.inverse_scales
+    scratch = operator.learning_scratch_bytes(node, graph.tensors, len(channels))
     running = np.array([tensor.running.mean], np.float32).tobytes() + np.array([SEEN + 1], np.int32).tobytes()
     call = f"""memcpy(deltas, before, sizeof before);
     memcpy(x, saved, sizeof saved);
     *running = (tt_running){{ {c_float(float(mean))}, {SEEN} }};
     const tt_conv_params pretrained = {{ .input_zero = {zero} }};
     const tt_learn_params p = {{ .pretrained = &pretrained, .weight_inverse = {{ inverse, {factors.exponent} }} }};
-    const tt_learn_state s = {{ .chosen = {len(channels)}, .weight_norm = {c_float(float(tensor.norm))},
-                               .deltas = deltas, .weight_running = running }};
+    const tt_learn_state s = {{ .channels = channels, .chosen = {len(channels)}, .deltas = deltas,
+                               .weight_norm = {c_float(float(tensor.norm))}, .weight_running = running }};
     tt_rate rate = {{ {c_float(RATE)}, {SAMPLES}, 0 }};
-    kernel(&p, &s, &rate, mantissas, x, {gradient.exponent}, {gradient.magnitude}, scratch);
+    kernel(&p, &s, &rate, mantissas, x, {gradient.exponent}, {gradient.magnitude}{", scratch" if scratch else ""});
     result = (int32_t)rate.saturated;"""
     return Case(
         label=f"{kernel.symbol} {kernel.shape} chosen {len(channels)} reach {reach}",
         kernel=kernel,
         prototype="void {}(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, "
-        "const int8_t *x, int32_t exponent, int32_t magnitude, void *scratch)",
+        f"const int8_t *x, int32_t exponent, int32_t magnitude{', void *scratch' if scratch else ''})",
         constants={
             "mantissas": ("int16_t __attribute__((aligned(4)))", gradient.mantissa), "saved": ("int8_t", saved),
             "before": ("int16_t", deltas.astype(np.int16)), "inverse": ("int16_t", factors.values),
+            "channels": ("uint16_t", np.array(channels, np.uint16)),
         },
         buffers={
             "x": ("int8_t", saved.nbytes), "deltas": ("int16_t", 2 * deltas.size), "running": ("tt_running", 8),
-            "scratch": ("tt_word", operator.learning_scratch_bytes(node, graph.tensors, len(channels))),
-        },
+        } | ({"scratch": ("tt_word", scratch)} if scratch else {}),
         call=call,
         result=tensor.saturated,
         outputs={"deltas": tensor.deltas.astype(np.int16).tobytes(), "running": running, "x": saved.tobytes()},

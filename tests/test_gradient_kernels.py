@@ -60,7 +60,7 @@ def layer(shape: tuple[int, int, int], out: int | None, kernel: tuple[int, int],
 @cache
 def cases() -> tuple[Case, ...]:
     graphs = [layer(*shape) for shape in SHAPES]
-    for family in ("pointwise", "conv", "depthwise"):
+    for family in ("pointwise", "conv", "depthwise", "fully_connected"):
         graphs += [graph for graph in examples(family)[1:13] if graph.tensors["input"].bytes < 2000]
     kinds = [KINDS[i % len(KINDS)] for i in range(len(graphs))]
     found = [
@@ -70,11 +70,10 @@ def cases() -> tuple[Case, ...]:
     found += [rounding_case(layer((3, 2, 6), 1, ONE, {})), rounding_case(layer((7, 9, 1), None, ONE, {}))]
     for i, graph in enumerate(graphs):
         node = graph.nodes[-1]
-        if node.op == "conv2d" and node.attributes.groups == 1:
-            inputs = graph.tensors[node.inputs[0]].shape[-1]
-            count = min(CHOSEN[i % len(CHOSEN)], inputs)
-            channels = np.random.default_rng(i).permutation(inputs)[:count].tolist()
-            found.append(learning_case(graph, KINDS[(i + 2) % 4], i, channels, REACH[i % len(REACH)]))
+        inputs = graph.tensors[node.inputs[0]].shape[-1]
+        count = min(CHOSEN[i % len(CHOSEN)], inputs)
+        channels = np.random.default_rng(i).permutation(inputs)[:count].tolist()
+        found.append(learning_case(graph, KINDS[(i + 2) % 4], i, channels, REACH[i % len(REACH)]))
     return tuple(found)
 
 
@@ -125,6 +124,9 @@ def test_cases_reach_what_kernels_tell_apart() -> None:
     assert any(case.result for case in learning), "some updates saturate"
     assert {case.label.split("chosen ")[1].split()[0] for case in learning} >= {"1", "3", "5", "8"}
     assert {case.label.split("reach ")[1] for case in learning} == {str(reach) for reach in REACH}
+    grouped = by_template["grouped_weight_gradient"]
+    assert any(case.result for case in grouped)
+    assert {case.kernel.shape["CG"] > 1 for case in grouped} == {False, True}
     shifts = [case.result for template in by_template if "input" in template for case in by_template[template]]
     assert 0 in shifts
     assert max(shifts) > 5

@@ -183,9 +183,9 @@ def test_training_section_says_what_learns() -> None:
     assert training["policy"] == "sparse-update"
     layers = {layer["name"]: layer for layer in training["layers"]}
     assert set(layers) == set(scheme.layers)
-    assert layers["expand"] == {"name": "expand", "channels": 4, "weights": 18 * 4, "biases": 18}
+    assert layers["expand"] == {"name": "expand", "channels": 4, "limit": 4, "weights": 18 * 4, "biases": 18}
     assert layers["wide"]["weights"] == 15 * 9 * 3
-    assert layers["frozen weights"] == {"name": "frozen weights", "channels": 0, "weights": 0, "biases": 13}
+    assert layers["frozen weights"] == {"name": "frozen weights", "channels": 0, "limit": 0, "weights": 0, "biases": 13}
     assert training["weights"] == sum(layer["weights"] for layer in training["layers"])
     assert training["biases"] == sum(layer["biases"] for layer in training["layers"])
     assert training["saturation"]["weight_delta"] == 32767 / 256

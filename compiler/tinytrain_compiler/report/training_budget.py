@@ -11,12 +11,14 @@ LOOP_CODE = 6 * 1024  # the training loop, the loss, and what all backward passe
 V6M_CODE = 4500  # longer code all over, and library code for floats, on cores without the instructions
 STATEMENT_CODE = 80  # one call
 KERNEL_CODE = {  # template: (portable, dsp)
-    "avg_pool_input_gradient": (500, 500),
-    "conv2d_input_gradient": (1450, 640),
-    "conv2d_weight_gradient": (1250, 1250),
-    "depthwise_input_gradient": (1050, 300),
+    "avg_pool_input_gradient": (1200, 1200),
+    "conv2d_input_gradient": (1550, 640),
+    "conv2d_weight_gradient": (1250, 1500),
+    "depthwise_input_gradient": (1050, 350),
+    "grouped_weight_gradient": (1400, 1300),
+    "max_pool_input_gradient": (650, 650),
+    "max_pool_winners": (420, 420),
 }
-OTHER_KERNEL_CODE = 1400
 
 
 def training_flash(plan: TrainingPlan, board: Board) -> tuple[int, int]:
@@ -33,9 +35,11 @@ def training_flash(plan: TrainingPlan, board: Board) -> tuple[int, int]:
 def gradient_code(kernel: Kernel, dsp: bool) -> int:
     """What one C function may take, by its template and the branches of it that its shape needs."""
     s = kernel.shape
-    code = KERNEL_CODE.get(kernel.template, (OTHER_KERNEL_CODE, OTHER_KERNEL_CODE))[dsp]
+    code = KERNEL_CODE[kernel.template][dsp]
     if kernel.template == "conv2d_input_gradient" and dsp:
         return code + (300 if s["CG"] % 4 else 0) + (300 if s["OG"] % 2 else 0) + (0 if s["POINTWISE"] else 500)
+    if kernel.template == "conv2d_input_gradient":
+        return code + (0 if s["POINTWISE"] else 500)
     if kernel.template == "depthwise_input_gradient" and dsp:  # a loop with unrolled taps for each phase
         phases = len(kernel.inline["rows"].phases) * len(kernel.inline["columns"].phases)
         return code + (270 + (150 if s["C"] % 4 else 0)) * phases + 25 * s["KH"] * s["KW"]

@@ -26,7 +26,8 @@ from .tools import require_tool
 OBJDUMP = "arm-none-eabi-objdump"
 STACK_POINTER = 13  # DWARF's number
 RESET = "Reset_Handler"
-MARKS = ("marked_prefix", "marked_suffix", "marked_backward")  # of templates/project/marks.h.j2: called in place of the model's functions
+# Of templates/project/marks.h.j2: called in place of the model's functions.
+MARKS = ("marked_prefix", "marked_suffix", "marked_backward")
 CALLBACKS = ("next_sample", "progress")  # of templates/project/main_train.c.j2
 
 _HEADING = re.compile(r"^([0-9a-f]+) <(.+)>:$")
