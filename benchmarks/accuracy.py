@@ -1,0 +1,127 @@
+"""Few-shot accuracy of every policy on real backbones and packs: the tables of docs/accuracy.md.
+
+    python benchmarks/accuracy.py MODELS DATA --results FILE.json [--policies P,P] [--backbones B,B] [--episodes N] [--jobs N]
+
+MODELS: a folder of ONNX backbones; DATA: packs (.npz), episodes.json. Runs the generated C on this machine. Every
+policy sees the same backbone, quantised once, the same episodes, the same augmentation and the same number of
+passes; rates were chosen on omniglot alone. Results are written after each pack, and what FILE holds already is not
+run again; without --policies the tables of what is there are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tinytrain_compiler.compile import compile_model
+from tinytrain_compiler.compiled import CompiledModel, load_compiled
+from tinytrain_compiler.evaluate import LearnerOptions, evaluate, load_episodes, load_pack
+from tinytrain_compiler.evaluate.statistics import Estimate, average, estimate
+
+SCHEMES = Path(__file__).parents[1] / "examples" / "schemes"
+CLASSES = 20
+FIVE = ("gtsrb", "omniglot", "dtd10", "cifar10", "fashion_mnist")
+BACKBONES = {  # model: (packs, episodes)
+    "mcunet_5fps_128": (FIVE, 20),
+    "mobilenetv2_w035_128": (FIVE[:3], 10),
+    "proxylessnas_w03_128": (FIVE[:3], 10),
+}
+SCHEME_OF = {
+    "mcunet_5fps_128": "mcunet_5fps_49kb.toml",
+    "mobilenetv2_w035_128": "mobilenetv2_w035_49kb.toml",
+    "proxylessnas_w03_128": "proxylessnas_w03_49kb.toml",
+}
+
+Results = dict[str, dict[str, dict[str, list[float]]]]  # backbone -> variant -> pack -> accuracy of each episode
+
+
+def compiled(models: Path, data: Path, backbone: str, folder: Path) -> CompiledModel:
+    calibration = data / "tinyimagenet64.npz"
+    compile_model(models / f"{backbone}.onnx", "stm32f746", folder / backbone, calibration=calibration, classes=CLASSES,
+                  name="net")  # fmt: skip
+    return load_compiled(folder / backbone)
+
+
+def options_of(backbone: str, variant: str) -> tuple[str, LearnerOptions]:
+    """A variant is a policy, and after slashes what differs from its defaults: sparse-update/gradients=float32."""
+    policy, *changes = variant.split("/")
+    values: dict[str, Any] = {"scheme": SCHEMES / SCHEME_OF[backbone]}
+    for change in changes:
+        key, _, value = change.partition("=")
+        values[key] = Path(value) if key == "scheme" else number(value)
+    return policy, LearnerOptions(**values)
+
+
+def number(text: str) -> int | float | str | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None if text == "none" else text
+
+
+def run(args: argparse.Namespace, results: Results) -> None:
+    with tempfile.TemporaryDirectory(prefix="accuracy-") as folder:
+        for backbone in args.backbones:
+            model = compiled(args.models, args.data, backbone, Path(folder))
+            packs, count = BACKBONES[backbone]
+            for variant in args.policies:
+                for name in packs:
+                    known = results.setdefault(backbone, {}).setdefault(variant, {})
+                    if len(known.get(name, ())) >= (args.episodes or count):
+                        continue
+                    pack = load_pack(args.data / f"{name}.npz")
+                    episodes = load_episodes(args.data / "episodes.json", pack)
+                    policy, options = options_of(backbone, variant)
+                    found = evaluate(model, pack, episodes, [policy], count=args.episodes or count, options=options,
+                                     workers=args.jobs, emulation=False)  # fmt: skip
+                    known[name] = found["policies"][policy]["per_episode"]
+                    args.results.write_text(json.dumps(results))
+                    print(f"{backbone} {variant} {name}: {text(estimate(known[name]))}", flush=True)
+
+
+def table(results: Results, backbone: str) -> str:
+    packs, _ = BACKBONES[backbone]
+    lines = [
+        f"| {backbone} | " + " | ".join(packs) + " | mean | against sparse-update |",
+        "|---" * (len(packs) + 3) + "|",
+    ]
+    reference = results[backbone].get("sparse-update", {})
+    for variant, found in results[backbone].items():
+        if not set(packs) <= set(found):
+            continue
+        cells = [text(estimate(found[name])) for name in packs]
+        pairs = [[a - b for a, b in zip(found[name], reference.get(name, ()), strict=False)] for name in packs]
+        against = text(average(pairs), "+") if all(pairs) and variant != "sparse-update" else ""
+        mean = text(average([found[name] for name in packs]))
+        lines.append(f"| {variant} | " + " | ".join(cells) + f" | {mean} | {against} |")
+    return "\n".join(lines)
+
+
+def text(found: Estimate, sign: str = "") -> str:
+    return f"{found.mean:{sign}.1f} +- {found.half_width or 0:.1f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--policies", type=lambda text: text.split(","), default=[])
+    parser.add_argument("--backbones", type=lambda text: text.split(","), default=list(BACKBONES))
+    parser.add_argument("--episodes", type=int, help="of each pack (default: 20 for MCUNet, 10 for the others)")
+    parser.add_argument("--jobs", type=int, default=1)
+    args = parser.parse_args()
+    results: Results = json.loads(args.results.read_text()) if args.results.exists() else {}
+    run(args, results)
+    for backbone in BACKBONES:
+        if backbone in results:
+            print(f"\n{table(results, backbone)}")
+
+
+if __name__ == "__main__":
+    main()
