@@ -1,7 +1,5 @@
 #include "tt_train.h"
 
-#include "tt_head.h"
-
 /* All samples once, in an order of the epoch's own: (start + i * stride) mod count, stride and count coprime. */
 typedef struct order {
     uint32_t start, stride;
@@ -59,10 +57,12 @@ static void step(tt_session *s, tt_rate *rate, int32_t label, int32_t *error)
     const tt_learning *l = m->learning;
     m->run(s->regions, 1);
     int32_t exponent;
-    *error = tt_loss(m, s->sums, s->shots, (const int8_t *)(s->regions[m->features_region] + m->features_offset), label,
-                     (int16_t *)(void *)(s->regions[l->gradient_region] + l->gradient_offset), &exponent,
-                     (int64_t *)(void *)(s->regions[l->loss_region] + l->loss_offset));
-    l->backward(s->regions, rate, exponent);
+    *error = l->head->learn(s, rate, (const int8_t *)(s->regions[m->features_region] + m->features_offset), label,
+                            (int16_t *)(void *)(s->regions[l->gradient_region] + l->gradient_offset), &exponent,
+                            (int64_t *)(void *)(s->regions[l->loss_region] + l->loss_offset));
+    if (l->backward != NULL) {
+        l->backward(s->regions, rate, exponent);
+    }
 }
 
 tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samples *samples,
@@ -77,10 +77,13 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
     }
     tt_rate rate = { options->rate, (int32_t)samples->count, 0 };
     tt_progress at = { 0, options->epochs, 0, samples->count, 0, 0 };
-    tt_status status = TT_OK;
     int32_t stop = 0;
+    const int32_t recomputes = s->model->learning->head->recomputes;
+    tt_status status = recompute_prototypes(s, samples);
     for (; status == TT_OK && at.epoch < options->epochs && !stop; at.epoch++) {
-        status = recompute_prototypes(s, samples);
+        if (at.epoch > 0 && recomputes) {
+            status = recompute_prototypes(s, samples);
+        }
         rate.rate = options->rate * (float)(options->epochs - at.epoch) / (float)options->epochs; /* linear decay */
         const order o = visiting_order(samples->count, at.epoch, options->seed);
         uint64_t total = 0;
@@ -99,7 +102,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
             stop = progress != NULL && progress(user, &at) != 0;
         }
     }
-    if (status == TT_OK) { /* features have moved: prototypes follow, also after a stop */
+    if (status == TT_OK && recomputes) { /* features have moved: prototypes follow, also after a stop */
         status = recompute_prototypes(s, samples);
     }
     return status != TT_OK ? status : stop ? TT_ERR_CANCELLED : TT_OK;

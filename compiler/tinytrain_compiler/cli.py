@@ -74,6 +74,9 @@ def tinytrain() -> None:
 @click.option(
     "--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="Layers and channels for sparse-update."
 )
+@click.option(
+    "--head", default="prototype", show_default=True, help="What classifies: prototype, or linear, which learns too."
+)
 @click.option("--dump-after", metavar="PASS", help="Print the graph to stderr after a pass (or 'import', or 'all').")
 @_json
 def compile_command(
@@ -87,6 +90,7 @@ def compile_command(
     output: Path | None,
     policy: str,
     scheme: Path | None,
+    head: str,
     dump_after: str | None,
     as_json: bool,
 ) -> None:
@@ -108,7 +112,7 @@ def compile_command(
     with _stages() as progress:
         artifacts = compile_model(
             model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
-            name=name, classes=classes, policy=policy, scheme=scheme, progress=progress, observe=dump,
+            name=name, classes=classes, policy=policy, scheme=scheme, head=head, progress=progress, observe=dump,
         )  # fmt: skip
     if as_json:
         _print_json(artifacts.report)
@@ -210,6 +214,7 @@ def emulate(directory: Path, count: int | None, core_of: str | None, profile: bo
 @click.option("--queries", type=click.IntRange(1), default=10, show_default=True, help="Queries a class.")
 @click.option("--policy", "policies", default="none", show_default=True, metavar="P[,P]", help="What learns.")
 @click.option("--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="For sparse-update.")
+@click.option("--head", metavar="H", help="prototype or linear (default: the one that DIR was compiled with).")
 @click.option("--count", type=click.IntRange(1), help="How many episodes (default: all of the file, or 20).")
 @click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes over the support set.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate (default: the policy's).")
@@ -225,6 +230,7 @@ def evaluate(
     queries: int,
     policies: str,
     scheme: Path | None,
+    head: str | None,
     count: int | None,
     epochs: int,
     rate: float | None,
@@ -244,7 +250,7 @@ def evaluate(
         chosen = sample_episodes(data, way, shot, queries, count or 20, seed)
     else:
         chosen = load_episodes(episodes, data)
-    options = LearnerOptions(learning_rate=rate, scheme=scheme)
+    options = LearnerOptions(learning_rate=rate, scheme=scheme, head=head)
     with _bar(f"episodes of {data.name}") as progress:
         found = run_evaluate(
             model, data, chosen, policies.split(","), count=count, epochs=epochs, options=options, seed=seed,

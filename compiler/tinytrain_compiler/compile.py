@@ -35,6 +35,7 @@ from .quantize.input_bytes import pixel_map, quantize_samples
 from .quantize.quantizer import quantize, top1_agreement
 from .report import build_report, check_fit
 from .report.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
+from .training.heads import PROTOTYPE, HeadKind, head_kind
 from .training.plan import TrainingPlan, plan_training
 from .training.policies import scheme_for
 from .training.scheme import Scheme
@@ -74,6 +75,7 @@ def compile_model(
     classes: int = DEFAULT_CLASSES,
     policy: str = "none",
     scheme: str | Path | None = None,
+    head: str = "prototype",
     progress: Progress = lambda stage: None,
     observe: Callable[[str, Graph], None] = lambda name, graph: None,
 ) -> Artifacts:
@@ -81,9 +83,9 @@ def compile_model(
 
     model: float or QDQ ONNX. calibration: an .npz/.npy or a folder of pictures, None for generated
     noise. mean, std: how raw pixels become inputs, one number or one per channel. classes: room for
-    few-shot prototypes. policy: what learns on the device (training/policies.py); scheme: its file, for
-    `sparse-update`. progress is told each stage as it begins, observe the graph after the import and
-    after each pass.
+    few-shot classes. policy: what learns on the device (training/policies.py); scheme: its file, for
+    `sparse-update`. head: what classifies (training/heads.py). progress is told each stage as it begins,
+    observe the graph after the import and after each pass.
 
     Errors: UsageError, UnsupportedModelError (exit code 2), DoesNotFitError (3). Nothing is written
     unless everything succeeds.
@@ -91,6 +93,7 @@ def compile_model(
     target = load_board(board)
     path = Path(model)
     prefix = _prefix(path.stem if name is None else name, explicit=name is not None)
+    kind = head_kind(head)
     if classes < 1:
         raise UsageError(f"--classes {classes}: at least one class is needed")
     if output is not None:
@@ -125,20 +128,22 @@ def compile_model(
 
     progress("planning memory")
     learning = scheme_for(graph, policy, None if scheme is None else Path(scheme))
-    lowered = lower(graph, target, prefix, classes, learning)
+    lowered = lower(graph, target, prefix, classes, learning, kind)
     check_fit(lowered.sram, lowered.flash, lowered.plan, target, largest_buffers(lowered.plan))
 
     progress("generating C")
     report = build_report(
         graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
         name=prefix, source=path.name, sha256=loaded.sha256, calibration=samples.description,
-        top1_agreement=agreement, classes=classes, policy=policy, training=lowered.training,
+        top1_agreement=agreement, classes=classes, policy=policy, head=head, training=lowered.training,
     )  # fmt: skip
     pixels = pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
     if policy != "none":
         options += f" --policy {policy}"
-    sources = emit(lowered, ModelInfo(prefix, loaded.sha256, options, classes, pixels))
+    if kind != PROTOTYPE:
+        options += f" --head {head}"
+    sources = emit(lowered, ModelInfo(prefix, loaded.sha256, options, classes, pixels, head))
     files = {name: text.encode() for name, text in sources.items()}
     files["report.json"] = _json(report)
     files[f"{prefix}.qdq.onnx"] = _deterministic(qdq)
@@ -166,11 +171,16 @@ class Lowered:
 
 
 def lower(
-    graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None
-) -> Lowered:
-    """Plan memory and choose kernels; says nothing yet about whether it fits. scheme: what learns, if anything."""
-    session = session_bytes(classes, graph.tensors[graph.features].bytes)
-    training = plan_training(graph, scheme, classes) if scheme is not None else None
+    graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None,
+    head: HeadKind = PROTOTYPE,
+) -> Lowered:  # fmt: skip
+    """Plan memory and choose kernels; says nothing yet about whether it fits. scheme: which layers learn, if any."""
+    features = graph.tensors[graph.features].bytes
+    session = session_bytes(classes, features)
+    if scheme is None and head.learns:
+        scheme = Scheme({})
+    head_bytes = head.state_bytes(classes, features)
+    training = plan_training(graph, scheme, classes, head_bytes) if scheme is not None else None
     extra = training.extra if training is not None else None
     plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)
     kernels = kernel_table(graph, prefix)

@@ -96,6 +96,8 @@ class TrainingText:
                 "gradient": self._names.scratch[self._gradient(self._graph.features)],
             },
             "learnt_bytes": self._plan.learnt_bytes,
+            "head_offset": self._plan.head_offset,
+            "head_bytes": self._plan.head_bytes,
             "regions": sorted({p.region for p in self._memory.placements}),
         }
 

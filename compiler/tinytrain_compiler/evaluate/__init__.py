@@ -5,9 +5,9 @@ from .evaluate import EpisodeResult, evaluate, run_episodes
 from .learner import CLEAN, POLICIES, Learner, LearnerOptions, TrainStats
 from .packs import Pack, load_pack, to_inputs
 from .tables import markdown, print_results
-from .trained import bias, last_layer, sparse_update
+from .trained import bias, last_layer, none, sparse_update
 
-POLICIES.update({"last-layer": last_layer, "bias": bias, "sparse-update": sparse_update})
+POLICIES.update({"none": none, "last-layer": last_layer, "bias": bias, "sparse-update": sparse_update})
 
 __all__ = [
     "CLEAN",

@@ -29,6 +29,7 @@ class LearnerOptions:
 
     learning_rate: float | None = None
     scheme: Path | None = None  # of sparse-update
+    head: str | None = None  # prototype or linear; None: the folder's own
 
 
 class Learner(Protocol):
@@ -63,7 +64,7 @@ class Learner(Protocol):
 
 
 class PrototypeLearner:
-    """Policy `none`: the generated C on this machine, class prototypes, no training."""
+    """Policy `none` where the head does not learn: the generated C on this machine, class prototypes, no training."""
 
     def __init__(self, model: CompiledModel, options: LearnerOptions) -> None:
         self._host = HostModel(model.directory, model.layout)

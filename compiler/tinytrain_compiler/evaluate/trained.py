@@ -11,9 +11,10 @@ from ..compile import emit, lower, write_files
 from ..compiled import CompiledModel
 from ..ops import Int8
 from ..targets.host import HostModel
+from ..training.heads import head_kind
 from ..training.policies import scheme_for
 from ..training.trainer import DEFAULT_RATE
-from .learner import LearnerOptions, Progress, Sample, TrainStats
+from .learner import Learner, LearnerOptions, Progress, PrototypeLearner, Sample, TrainStats
 
 
 class TrainedLearner:
@@ -24,8 +25,10 @@ class TrainedLearner:
         self._rate = DEFAULT_RATE if rate is None else rate
         self._classes = int(model.report["model"]["classes"])
         scheme = scheme_for(model.graph, policy, options.scheme if policy == "sparse-update" else None)
-        lowered = lower(model.graph, model.board, model.name, self._classes, scheme)
-        sources = emit(lowered, ModelInfo(model.name, model.report["model"]["sha256"], "", self._classes, None))
+        head = head_kind(head_of(model, options))
+        lowered = lower(model.graph, model.board, model.name, self._classes, scheme, head)
+        sha256 = model.report["model"]["sha256"]
+        sources = emit(lowered, ModelInfo(model.name, sha256, "", self._classes, None, head.name))
         self._folder = tempfile.TemporaryDirectory(prefix="tinytrain-policy-")
         directory = Path(self._folder.name) / "model"
         write_files(directory, {path: text.encode() for path, text in sources.items()})
@@ -34,6 +37,7 @@ class TrainedLearner:
             model.name, lowered.plan.region_bytes, layout.input_bytes, layout.output_bytes, layout.features
         ))  # fmt: skip
         self._sram = lowered.sram.total
+        self._learns = lowered.training is not None
 
     @property
     def classes(self) -> int:
@@ -54,6 +58,8 @@ class TrainedLearner:
         self._host.enroll(x, label)
 
     def train(self, sample: Sample, labels: Sequence[int], epochs: int, seed: int, progress: Progress) -> TrainStats:
+        if not self._learns:
+            return TrainStats()
         trained = self._host.train(sample, labels, epochs, self._rate, seed & 0xFFFFFFFF)
         progress(epochs, epochs)
         return TrainStats(trained.errors, trained.saturated)
@@ -64,6 +70,19 @@ class TrainedLearner:
     def close(self) -> None:
         self._host.close()
         self._folder.cleanup()
+
+
+def head_of(model: CompiledModel, options: LearnerOptions) -> str:
+    """The head's name: the one asked for, else the folder's."""
+    return str(options.head or model.report["training"].get("head", "prototype"))
+
+
+def none(model: CompiledModel, options: LearnerOptions) -> Learner:
+    """No layer learns. The folder itself serves where its head is the one asked for and does not learn either."""
+    head = head_of(model, options)
+    if head == head_of(model, LearnerOptions()) and not head_kind(head).learns:
+        return PrototypeLearner(model, options)
+    return TrainedLearner(model, options, "none")
 
 
 def last_layer(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:

@@ -29,6 +29,7 @@ def build_report(
     top1_agreement: float | None,
     classes: int,
     policy: str = "none",
+    head: str = "prototype",
     training: TrainingPlan | None = None,
 ) -> dict[str, Any]:
     """Everything printed about a compile, as plain JSON values; sizes in bytes."""
@@ -86,7 +87,7 @@ def build_report(
             },
         },
         "quantization": {"calibration": calibration, "top1_agreement": top1_agreement},
-        "training": {"policy": policy, **(_training(plan, training) if training is not None else {})},
+        "training": {"policy": policy, "head": head, **(_training(plan, training) if training is not None else {})},
         "layers": layers,
         "buffers": [
             {
@@ -112,6 +113,7 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
             sizes[purpose] += placement.buffer.bytes
     return {
         "learnt_bytes": training.learnt_bytes,
+        "head_bytes": training.head_bytes,
         "masks_bytes": sizes["mask"],
         "saved_inputs_bytes": sizes["inputs"],
         "gradients_bytes": sizes["gradient"],

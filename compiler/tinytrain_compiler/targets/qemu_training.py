@@ -11,6 +11,7 @@ from pathlib import Path
 from ..boards import Board
 from ..errors import TinyTrainError
 from ..ops import Int8
+from ..training.heads import PROTOTYPE, HeadKind
 from ..training.trainer import CLEAN, TrainOptions, visiting_order
 from .firmware import Firmware
 from .qemu import execute
@@ -26,7 +27,9 @@ class QemuTraining:
     profile: dict[str, int] | None
 
 
-def pack_training(sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions) -> bytes:
+def pack_training(
+    sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions, head: HeadKind = PROTOTYPE
+) -> bytes:
     """train.bin: every sample in the order in which the runtime asks for it."""
     count = len(labels)
     parts = [
@@ -37,13 +40,18 @@ def pack_training(sample: Callable[[int, int], Int8], labels: Sequence[int], opt
     def add(index: int, epoch: int) -> None:
         parts.append(struct.pack("<ii", index, epoch) + sample(index, epoch).tobytes())
 
-    for epoch in range(options.epochs):
+    def add_clean() -> None:
         for index in range(count):
             add(index, CLEAN)
+
+    add_clean()
+    for epoch in range(options.epochs):
+        if epoch and head.recomputes:
+            add_clean()
         for index in visiting_order(count, epoch, options.seed):
             add(index, epoch)
-    for index in range(count):
-        add(index, CLEAN)
+    if head.recomputes:
+        add_clean()
     return b"".join(parts)
 
 

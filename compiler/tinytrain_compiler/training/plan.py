@@ -16,7 +16,7 @@ from ..ops.backward import saves_clip_mask
 from .scheme import Scheme, backward_nodes
 
 RUNNING_BYTES = 8  # sizeof(tt_running)
-LEARNT = "learnt"  # deltas and running means of all layers: live always
+LEARNT = "learnt"  # deltas and running means of all layers, then of the head: live always
 LOSS_SCRATCH = "loss terms"
 
 
@@ -50,6 +50,8 @@ class TrainingPlan:
     scheme: Scheme
     layers: list[LearntLayer]
     learnt_bytes: int
+    head_offset: int  # of the head's part inside the `learnt` buffer
+    head_bytes: int
     masks: dict[str, str] = field(default_factory=dict)  # node -> buffer
     saved: dict[str, str] = field(default_factory=dict)  # node -> buffer with its selected input channels
     forward_parameters: dict[str, str] = field(default_factory=dict)  # node -> buffer for effective weights and biases
@@ -69,12 +71,12 @@ def parameter_bytes(node: Node, layer: LearntLayer) -> tuple[int, int]:
     return align(weights), align(4 * biases)
 
 
-def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
-    """Walk the backward pass once, naming buffers and noting when they live.
+def plan_training(graph: Graph, scheme: Scheme, classes: int, head_bytes: int = 0) -> TrainingPlan:
+    """Walk the backward pass once, naming buffers and noting when they live. head_bytes: what the head learns.
 
     Errors: NoBackwardRuleError naming the operator that lies on the path and has no rule.
     """
-    plan = _with_layers(graph, scheme)
+    plan = _with_layers(graph, scheme, head_bytes)
     end = len(graph.nodes)  # the loss's step
     visited = backward_nodes(graph, scheme)
     step_of = {node.name: end + 1 + i for i, node in enumerate(visited)}
@@ -82,7 +84,7 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
     wanted = {node.output for node in visited}
     forward = {node.name: step for step, node in enumerate(graph.nodes)}
     born: dict[str, int] = {graph.features: end}  # gradient buffer -> first step; named after its first tensor
-    dies: dict[str, int] = {}
+    dies: dict[str, int] = {graph.features: end}
     buffer_of = {graph.features: graph.features}  # tensor -> gradient buffer
     buffers = [
         Buffer(LEARNT, [Span(0, last, align(plan.learnt_bytes))]),
@@ -121,7 +123,7 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
     return plan
 
 
-def _with_layers(graph: Graph, scheme: Scheme) -> TrainingPlan:
+def _with_layers(graph: Graph, scheme: Scheme, head_bytes: int) -> TrainingPlan:
     layers, offset = [], 0
     for node in graph.nodes:
         if node.name not in scheme.layers:
@@ -134,7 +136,7 @@ def _with_layers(graph: Graph, scheme: Scheme) -> TrainingPlan:
         deltas_offset = running_offset + 2 * RUNNING_BYTES
         offset = -(-(deltas_offset + 2 * deltas) // 8) * 8
         layers.append(LearntLayer(node, chosen, bias_offset, running_offset, deltas_offset, deltas))
-    return TrainingPlan(scheme, layers, offset)
+    return TrainingPlan(scheme, layers, offset + head_bytes, offset, head_bytes)
 
 
 class _Recorder:
