@@ -5,14 +5,10 @@
 enum {
     SCALE = 10,             /* of logits: at first they are 10 times a cosine, nearly */
     CONSTANT = 128,         /* what the bias is multiplied by: an input that never changes */
+    PACE = 8,               /* how far a step of the head goes, relative to one of a layer */
     LOGIT_MAX = 0x3FFFFFFF,
     ONE = 1 << 15           /* a probability */
 };
-
-/* How far a step of the head goes, relative to one of a layer. */
-#ifndef PACE
-#define PACE 1.0f
-#endif
 
 /* A class's weights are its mean's direction plus what it has learnt: features + 1 deltas, the bias last. */
 static int16_t *deltas_of(const tt_session *s, uint32_t label)
@@ -182,7 +178,8 @@ static int32_t learn(const tt_session *s, tt_rate *rate, const int8_t *features,
         inputs += (uint32_t)(x * x);
     }
     /* The weights start as unit vectors, one a class. */
-    const float norm = (float)tt_square_root((uint64_t)enrolled << 32) * (PACE * (float)(1 << delta_bits(model)) / 65536.0f);
+    const float scale = (float)(PACE << delta_bits(model)) / 65536.0f;
+    const float norm = (float)tt_square_root((uint64_t)enrolled << 32) * scale;
     tt_running *const running = (tt_running *)tt_head_state(s);
     const tt_step step = tt_step_size(rate, running, norm);
     const tt_mover mover = { step.fraction, 30 - step.exponent };

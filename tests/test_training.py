@@ -1,8 +1,9 @@
-"""Training: NumPy reference = host C = emulated cores, in every byte of what is learnt."""
+"""Training, with every head: NumPy reference = host C = emulated cores, in every byte of what is learnt."""
 
 from __future__ import annotations
 
 import ctypes
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
+from tinytrain_compiler.training.heads import HEADS, HeadKind
+from tinytrain_compiler.training.linear import LinearHead
 from tinytrain_compiler.training.plan import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions, visiting_order
@@ -62,10 +65,15 @@ def samples(graph: Graph) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
 class Case:
     """The network written as C, and its training by the reference."""
 
-    def __init__(self, directory: Path, board: str = "stm32f746") -> None:
+    def __init__(self, directory: Path, head: HeadKind, board: str = "stm32f746", layers: bool = True) -> None:
+        """layers: whether any of them learn."""
         self.graph, self.scheme = network()
-        self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme)
-        sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None))
+        if not layers:
+            self.scheme = Scheme({})
+        scheme = self.scheme if layers else None
+        self.head = head
+        self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, scheme, head)
+        sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None, head.name))
         self.directory = directory / "model"
         write_files(self.directory, {path: text.encode() for path, text in sources.items()})
         self.clean, self.noisy = samples(self.graph)
@@ -81,17 +89,28 @@ class Case:
         assert plan is not None
         return host.region(place.region)[place.offset : place.offset + plan.learnt_bytes].tobytes()
 
+    def reference(self) -> ReferenceTrainer:
+        return ReferenceTrainer(self.graph, self.scheme, CLASSES, self.head)
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return Case(tmp_path_factory.mktemp("training"))
+
+@pytest.fixture(scope="module", params=HEADS.values(), ids=HEADS.keys())
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(tmp_path_factory.mktemp("training"), request.param)
 
 
 @pytest.fixture(scope="module")
 def reference(case: Case) -> ReferenceTrainer:
-    trainer = ReferenceTrainer(case.graph, case.scheme, CLASSES)
+    trainer = case.reference()
     trainer.train(case.sample, LABELS, OPTIONS)
     return trainer
+
+
+def head_bytes(trainer: ReferenceTrainer) -> bytes:
+    """What the reference's head has learnt, as the C side lays it out."""
+    if not isinstance(trainer.head, LinearHead):
+        return b""
+    running = trainer.head.running
+    return struct.pack("<fi", running.mean, running.seen) + trainer.head.deltas.astype("<i2").tobytes()
 
 
 def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(case: Case, reference: ReferenceTrainer) -> None:
@@ -112,8 +131,10 @@ def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(case: Case
             assert deltas.tolist() == reference.weights[name].deltas.reshape(-1).tolist()
             assert running[0] == reference.weights[name].running.mean
             assert np.abs(deltas).max() > 64, "the layer must have moved"
+    assert learnt[case.lowered.training.head_offset :].tobytes() == head_bytes(reference)
     tensors = [*reference.weights.values(), *reference.biases.values()]
-    assert trained.saturated == sum(tensor.saturated for tensor in tensors)
+    saturated = reference.head.saturated if isinstance(reference.head, LinearHead) else 0
+    assert trained.saturated == saturated + sum(tensor.saturated for tensor in tensors)
     assert [(a.label, a.score) for a in answers] == [reference.infer(x) for x in case.clean]
 
 
@@ -156,17 +177,30 @@ def test_ten_thousand_steps_neither_drift_nor_break(case: Case) -> None:
 
 
 @pytest.mark.parametrize("board", ["stm32f746", "nrf52840dk", "mps2_an385", "rp2040"])
-def test_emulated_cores_learn_the_same_bytes(board: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", HEADS)
+def test_emulated_cores_learn_the_same_bytes(head: str, board: str, tmp_path: Path) -> None:
     require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
-    case = Case(tmp_path, board)
+    cores_learn_like_the_host(Case(tmp_path, HEADS[head], board), board, tmp_path)
+
+
+@pytest.mark.parametrize("board", ["stm32f746", "mps2_an385"])
+def test_emulated_cores_train_a_head_alone(board: str, tmp_path: Path) -> None:
+    require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
+    cores_learn_like_the_host(Case(tmp_path, HEADS["linear"], board, layers=False), board, tmp_path)
+
+
+def cores_learn_like_the_host(case: Case, board: str, tmp_path: Path) -> None:
     machine = emulation_board(load_board(board))
     banks = emulation_banks(machine, case.lowered.plan.region_banks)
     firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")
     steps = OPTIONS.epochs * SAMPLES
-    ran = train_on_qemu(firmware, machine, pack_training(case.sample, LABELS, OPTIONS), steps, tmp_path / "run")
+    ran = train_on_qemu(
+        firmware, machine, pack_training(case.sample, LABELS, OPTIONS, case.head), steps, tmp_path / "run"
+    )
     with case.host() as host:
         host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
         learnt = case.learnt(host)
+    assert any(learnt)
     assert ran.learnt[: len(learnt)] == learnt
     assert len(ran.instructions) == steps
     assert min(ran.instructions) > 10_000

@@ -22,7 +22,7 @@ from .loss import ONE, SCALE, softmax
 from .steps import STEP_BITS, Running, scaled, step_size
 
 CONSTANT = 128  # what the bias is multiplied by, in steps of the embedding
-PACE = 1.0  # of the head's steps, relative to a layer's; chosen on omniglot alone, docs/training.md
+PACE = 8  # of the head's steps, relative to a layer's; chosen on omniglot alone, docs/training.md
 LOGIT_MAX = 2**30 - 1
 DELTA_MAX = 2**15 - 1
 RUNNING_BYTES = 8  # sizeof(tt_running)
@@ -78,8 +78,7 @@ class LinearHead(PrototypeHead):
         error = ONE - (probabilities[enrolled.index(label)] if label in a else 0)
         gradient = self._gradient(a)
         squares = sum(v * v for v in a.values()) * (int((x * x).sum()) >> 8)
-        unit = np.float32(np.float32(PACE) * np.float32(2**self.delta_bits)) / np.float32(2**16)
-        norm = np.float32(np.float32(isqrt(len(enrolled) << 32)) * unit)
+        norm = np.float32(isqrt(len(enrolled) << 32)) * np.float32(PACE * 2.0 ** (self.delta_bits - 16))
         fraction, exponent = step_size(rate, samples, norm, self.running.mean)
         shift = STEP_BITS - exponent
         if 0 < shift < 63:
