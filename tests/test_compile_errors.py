@@ -168,10 +168,13 @@ def test_bad_mean(refuse: Refuse, small_model: Path) -> None:
     refuse(small_model, "--std", "nan", says=["--std must be finite"])
 
 
+@pytest.mark.parametrize("head", ["cosine", "Linear", ""])
+def test_bad_head(refuse: Refuse, small_model: Path, head: str) -> None:
+    refuse(small_model, "--head", head, says=[f"error: --head {head}: choose one of prototype, linear"])
+
+
 def test_bad_number_of_classes(refuse: Refuse, small_model: Path) -> None:
     refuse(small_model, "--classes", "0", says=["--classes", "x>=1"])
-    refuse(small_model, "--head", "cosine", says=["error: --head cosine: choose one of prototype, linear"])
-    refuse(small_model, "--head", "", says=["--head : choose one of prototype, linear"])
 
 
 def test_calibration_of_the_wrong_shape(refuse: Refuse, small_model: Path, tmp_path: Path) -> None:
