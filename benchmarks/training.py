@@ -18,6 +18,7 @@ from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
+from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.trainer import TrainOptions
 
 CLASSES = 5
@@ -45,7 +46,7 @@ def main() -> None:
         build = Path(folder)
         banks = emulation_banks(machine, model.region_banks)
         firmware = build_firmware(model.directory, model.name, machine, banks, "train", build / "build")
-        data = pack_training(sample, labels, options)
+        data = pack_training(sample, labels, options, HEADS[model.report["training"]["head"]])
         ran = train_on_qemu(firmware, machine, data, len(noisy) * len(labels), build / "run", profile=args.profile)
     with HostModel(model.directory, model.layout) as host:
         host.train(sample, labels, options.epochs, options.rate, options.seed)
