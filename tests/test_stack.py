@@ -68,7 +68,9 @@ def test_training_takes_less_than_4_kb(board: str, trained: Callable[[str], tupl
     train = bounds["net_train"]
     assert train.bytes == sum(frame for _, frame in train.path)
     assert train.path[0][0] == "net_train"
-    assert {"net_prefix", "net_suffix", "backward"} & {name for name, _ in train.path}, "through the pointers of the descriptor"
+    assert {"net_prefix", "net_suffix", "backward"} & {name for name, _ in train.path}, (
+        "through the pointers of the descriptor"
+    )
     assert train.bytes > bounds["net_enroll"].bytes > bounds["net_init"].bytes, "training enrols"
     assert bounds["net_infer"].bytes > max(frame for name, frame in bounds["net_infer"].path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..training.plan import TrainingPlan
 
 LOOP_CODE = 6 * 1024  # the training loop, the loss, and what all backward passes share
+HEAD_CODE = 1600  # what a head with weights of its own adds to that
 STATEMENT_CODE = 80  # one call
 GRADIENT_KERNEL_CODE = 900
 LEARNING_KERNEL_CODE = 1400
@@ -18,4 +19,5 @@ def training_flash(plan: TrainingPlan) -> tuple[int, int]:
     propagated = sum(action.kind == "propagate" for action in plan.actions)
     learnt = sum(layer.chosen > 0 for layer in plan.layers)
     calls = STATEMENT_CODE * len(plan.actions)
-    return constants, LOOP_CODE + calls + GRADIENT_KERNEL_CODE * propagated + LEARNING_KERNEL_CODE * learnt
+    loop = LOOP_CODE + (HEAD_CODE if plan.head_bytes else 0)
+    return constants, loop + calls + GRADIENT_KERNEL_CODE * propagated + LEARNING_KERNEL_CODE * learnt
