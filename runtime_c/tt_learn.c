@@ -38,8 +38,7 @@ static uint32_t bits_of(float value)
     return bits;
 }
 
-/* value * 2^exponent for value >= 0: 0 below the smallest normal float, 2^127 above the largest power of two. */
-static float scaled(float value, int32_t exponent)
+float tt_scaled(float value, int32_t exponent)
 {
     const uint32_t bits = bits_of(value);
     const int32_t field = (int32_t)(bits >> 23) + exponent;
@@ -59,26 +58,38 @@ static float root_of(float mean)
     const int32_t e = (int32_t)(bits >> 23) - 150; /* mean = significand * 2^e */
     const uint64_t significand = (bits & 0x7FFFFFu) | 0x800000u;
     const int32_t odd = e & 1;
-    return scaled((float)tt_square_root(significand << (24 - odd)), (e - 24 + odd) / 2);
+    return tt_scaled((float)tt_square_root(significand << (24 - odd)), (e - 24 + odd) / 2);
+}
+
+float tt_step_length(const tt_rate *rate, const tt_running *running, float norm)
+{
+    if (bits_of(running->mean) >> 23 == 0) {
+        return 0.0f;
+    }
+    const float per_sample = rate->rate / (float)rate->samples;
+    const float length = per_sample * norm / root_of(running->mean);
+    return bits_of(length) >> 23 == 0 ? 0.0f : length;
 }
 
 tt_step tt_step_size(const tt_rate *rate, const tt_running *running, float norm)
 {
     tt_step step = { 0, 0 };
-    if (bits_of(running->mean) >> 23 != 0) {
-        const float per_sample = rate->rate / (float)rate->samples;
-        const uint32_t bits = bits_of(per_sample * norm / root_of(running->mean));
-        if (bits >> 23 != 0) { /* fraction in [2^29, 2^30) */
-            step.fraction = (int32_t)(((bits & 0x7FFFFFu) | 0x800000u) << 6);
-            step.exponent = (int32_t)(bits >> 23) - 126;
-        }
+    const uint32_t bits = bits_of(tt_step_length(rate, running, norm));
+    if (bits != 0) { /* fraction in [2^29, 2^30) */
+        step.fraction = (int32_t)(((bits & 0x7FFFFFu) | 0x800000u) << 6);
+        step.exponent = (int32_t)(bits >> 23) - 126;
     }
     return step;
 }
 
 void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent)
 {
-    const float square = scaled((float)sum, exponent);
+    tt_running_fold(running, tt_scaled((float)sum, exponent));
+}
+
+void tt_running_fold(tt_running *running, float square)
+{
+    square = tt_scaled(square, 0);
     running->seen += running->seen < INT32_MAX;
     running->mean += (square - running->mean) / (float)running->seen;
 }

@@ -48,7 +48,13 @@ typedef struct tt_rate {
 void tt_effective(const tt_learn_params *p, const tt_learn_state *s, int8_t *weights, int32_t *bias,
                   tt_conv_params *effective);
 
-/* A step's size for one tensor: fraction * 2^exponent of a gradient becomes a delta. */
+/* value * 2^exponent for value >= 0: 0 below the smallest normal float, 2^127 above the largest power of two. */
+float tt_scaled(float value, int32_t exponent);
+
+/* What a tensor's gradient is multiplied by, before 1 / scale, to become a delta; 0: no step yet, the mean is empty. */
+float tt_step_length(const tt_rate *rate, const tt_running *running, float norm);
+
+/* The same in integers: fraction * 2^exponent of a gradient becomes a delta. */
 typedef struct tt_step {
     int32_t fraction; /* 0: no step yet, the running mean is empty */
     int32_t exponent;
@@ -79,6 +85,9 @@ TT_INLINE int64_t tt_move(int32_t value, tt_mover mover)
 
 /* Fold the squared norm of a sample's gradient, sum * 2^exponent, into the running mean. */
 void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent);
+
+/* The same for a squared norm in float. */
+void tt_running_fold(tt_running *running, float square);
 
 /* Bias gradient: column sums of g (pixels x outputs), and its update. magnitude: of g. */
 void tt_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, int32_t pixels,

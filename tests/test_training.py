@@ -18,6 +18,7 @@ from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
+from tinytrain_compiler.training.formats import gradient_format
 from tinytrain_compiler.training.plan import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions, visiting_order
@@ -62,9 +63,10 @@ def samples(graph: Graph) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
 class Case:
     """The network written as C, and its training by the reference."""
 
-    def __init__(self, directory: Path, board: str = "stm32f746") -> None:
+    def __init__(self, directory: Path, board: str = "stm32f746", gradients: str = "int16") -> None:
         self.graph, self.scheme = network()
-        self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme)
+        self.gradients = gradient_format(gradients)
+        self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme, self.gradients)
         sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None))
         self.directory = directory / "model"
         write_files(self.directory, {path: text.encode() for path, text in sources.items()})
@@ -82,14 +84,14 @@ class Case:
         return host.region(place.region)[place.offset : place.offset + plan.learnt_bytes].tobytes()
 
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return Case(tmp_path_factory.mktemp("training"))
+@pytest.fixture(scope="module", params=["int16", "float32"])
+def case(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Case:
+    return Case(tmp_path_factory.mktemp("training"), gradients=request.param)
 
 
 @pytest.fixture(scope="module")
 def reference(case: Case) -> ReferenceTrainer:
-    trainer = ReferenceTrainer(case.graph, case.scheme, CLASSES)
+    trainer = ReferenceTrainer(case.graph, case.scheme, CLASSES, case.gradients)
     trainer.train(case.sample, LABELS, OPTIONS)
     return trainer
 
@@ -155,10 +157,14 @@ def test_ten_thousand_steps_neither_drift_nor_break(case: Case) -> None:
     assert answers == LABELS
 
 
-@pytest.mark.parametrize("board", ["stm32f746", "nrf52840dk", "mps2_an385", "rp2040"])
-def test_emulated_cores_learn_the_same_bytes(board: str, tmp_path: Path) -> None:
+CORES = [("int16", board) for board in ("stm32f746", "nrf52840dk", "mps2_an385", "rp2040")]
+CORES += [("float32", "stm32f746"), ("float32", "nrf52840dk")]
+
+
+@pytest.mark.parametrize(("gradients", "board"), CORES)
+def test_emulated_cores_learn_the_same_bytes(gradients: str, board: str, tmp_path: Path) -> None:
     require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
-    case = Case(tmp_path, board)
+    case = Case(tmp_path, board, gradients)
     machine = emulation_board(load_board(board))
     banks = emulation_banks(machine, case.lowered.plan.region_banks)
     firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")

@@ -35,6 +35,7 @@ from .quantize.input_bytes import pixel_map, quantize_samples
 from .quantize.quantizer import quantize, top1_agreement
 from .report import build_report, check_fit
 from .report.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
+from .training.formats import INT16, GradientFormat, gradient_format
 from .training.plan import TrainingPlan, plan_training
 from .training.policies import scheme_for
 from .training.scheme import Scheme
@@ -74,6 +75,7 @@ def compile_model(
     classes: int = DEFAULT_CLASSES,
     policy: str = "none",
     scheme: str | Path | None = None,
+    gradients: str = "int16",
     progress: Progress = lambda stage: None,
     observe: Callable[[str, Graph], None] = lambda name, graph: None,
 ) -> Artifacts:
@@ -82,13 +84,14 @@ def compile_model(
     model: float or QDQ ONNX. calibration: an .npz/.npy or a folder of pictures, None for generated
     noise. mean, std: how raw pixels become inputs, one number or one per channel. classes: room for
     few-shot prototypes. policy: what learns on the device (training/policies.py); scheme: its file, for
-    `sparse-update`. progress is told each stage as it begins, observe the graph after the import and
-    after each pass.
+    `sparse-update`. gradients: int16 or float32, in the backward pass. progress is told each stage as it
+    begins, observe the graph after the import and after each pass.
 
     Errors: UsageError, UnsupportedModelError (exit code 2), DoesNotFitError (3). Nothing is written
     unless everything succeeds.
     """
     target = load_board(board)
+    numbers = gradient_format(gradients)
     path = Path(model)
     prefix = _prefix(path.stem if name is None else name, explicit=name is not None)
     if classes < 1:
@@ -125,7 +128,7 @@ def compile_model(
 
     progress("planning memory")
     learning = scheme_for(graph, policy, None if scheme is None else Path(scheme))
-    lowered = lower(graph, target, prefix, classes, learning)
+    lowered = lower(graph, target, prefix, classes, learning, numbers)
     check_fit(lowered.sram, lowered.flash, lowered.plan, target, largest_buffers(lowered.plan))
 
     progress("generating C")
@@ -137,7 +140,7 @@ def compile_model(
     pixels = pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
     if policy != "none":
-        options += f" --policy {policy}"
+        options += f" --policy {policy}" + (f" --gradients {gradients}" if numbers is not INT16 else "")
     sources = emit(lowered, ModelInfo(prefix, loaded.sha256, options, classes, pixels))
     files = {name: text.encode() for name, text in sources.items()}
     files["report.json"] = _json(report)
@@ -166,11 +169,16 @@ class Lowered:
 
 
 def lower(
-    graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None
-) -> Lowered:
-    """Plan memory and choose kernels; says nothing yet about whether it fits. scheme: what learns, if anything."""
+    graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None,
+    gradients: GradientFormat = INT16,
+) -> Lowered:  # fmt: skip
+    """Plan memory and choose kernels; says nothing yet about whether it fits.
+
+    scheme: what learns, if anything. gradients: in which format; UsageError where the board cannot compute in it.
+    """
     session = session_bytes(classes, graph.tensors[graph.features].bytes)
-    training = plan_training(graph, scheme, classes) if scheme is not None else None
+    gradients.check(board)
+    training = plan_training(graph, scheme, classes, gradients) if scheme is not None else None
     extra = training.extra if training is not None else None
     plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)
     kernels = kernel_table(graph, prefix)

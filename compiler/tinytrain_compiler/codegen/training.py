@@ -1,17 +1,22 @@
 """The backward pass as C: parameters of trained layers, what the forward pass saves, and the calls.
 
-Decisions were made in training/plan.py; here they become text.
+Decisions were made in training/plan.py; here they become text. TrainingText writes integer gradients,
+training_float.py the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..graph import Graph, Node
 from ..graph.gradient import Factors, quantize_factors
 from ..memory import MemoryPlan
-from ..ops import Kernel, operator_of
+from ..ops import Kernel
 from ..ops.backward import limits
 from ..training.plan import LEARNT, LOSS_SCRATCH, Action, LearntLayer, TrainingPlan, parameter_bytes
 from ..training.trainer import bias_norm, bias_units, weight_norm
@@ -28,7 +33,7 @@ class BackwardKernels:
     kernels: dict[str, tuple[Kernel, str, list[str]]]  # C function -> kernel, prototype, layers
 
 
-def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str) -> BackwardKernels:
+def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str, prototypes: Mapping[str, str]) -> BackwardKernels:
     symbols: dict[str, str] = {}
     kernels: dict[str, tuple[Kernel, str, list[str]]] = {}
     by_identity: dict[Any, str] = {}
@@ -48,23 +53,12 @@ def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str) -> BackwardK
 
     for action in plan.actions:
         node, layer = action.node, plan.layer(action.node)
-        trained = layer is not None and layer.chosen > 0
-        operator = operator_of(node)
-        if action.kind == "learn" and trained:
-            prototype = (
-                "void {}(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, "
-                "const int8_t *x, int32_t exponent, int32_t magnitude)"
-            )
-            use(f"{node.name}/learn", operator.learning_kernel(node, graph.tensors), node.name, prototype)
+        if action.kind == "learn" and layer is not None and layer.chosen:
+            use(f"{node.name}/learn", plan.learning_kernel(graph, node), node.name, prototypes["learn"])
         if action.kind == "propagate":
-            kernel = operator.gradient_kernel(node, graph.tensors, trained)
+            kernel = plan.gradient_kernel(graph, node)
             assert kernel is not None
-            weighted = "weights" in node.constants
-            prototype = (
-                "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude)"
-                if weighted
-                else "int32_t {}(int16_t *g, int16_t *dx)"
-            )
+            prototype = prototypes["weighted" if "weights" in node.constants else "pool"]
             use(f"{node.name}/gradient", kernel, node.name, prototype)
     return BackwardKernels(symbols, kernels)
 
@@ -72,9 +66,18 @@ def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str) -> BackwardK
 class TrainingText:
     """Text of one model's training, from its plan; offsets are macros of <name>_arena.h."""
 
+    element = "int16_t"  # of a gradient
+    headers: ClassVar[list[str]] = []  # of the runtime, besides tt_train.h
+    prototypes: ClassVar[dict[str, str]] = {
+        "learn": "void {}(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, "
+        "const int8_t *x, int32_t exponent, int32_t magnitude)",
+        "weighted": "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude)",
+        "pool": "int32_t {}(int16_t *g, int16_t *dx)",
+    }
+
     def __init__(self, graph: Graph, plan: TrainingPlan, memory: MemoryPlan, names: Names) -> None:
         self._graph, self._plan, self._memory, self._names = graph, plan, memory, names
-        self._kernels = backward_kernels(graph, plan, names.prefix)
+        self._kernels = backward_kernels(graph, plan, names.prefix, self.prototypes)
         self._exponents: dict[str, str] = {}  # gradient buffer -> C variable
         self._gradients: dict[str, str] = {}  # of the block being written: address -> local pointer
 
@@ -83,11 +86,14 @@ class TrainingText:
     def context(self) -> dict[str, Any]:
         learnt, loss = self._memory.scratch[LEARNT], self._memory.scratch[LOSS_SCRATCH]
         gradient = self._memory.scratch[self._gradient(self._graph.features)]
+        statements = self._statements()
         return {
+            "headers": self.headers,
             "layers": [self._layer(layer) for layer in self._plan.layers],
             "factors": [self._factors(node) for node in self._scaled_nodes()],
-            "statements": self._statements(),
-            "exponents": [v for v in self._exponents.values() if v != "exponent"],
+            "statements": statements,
+            "locals": self._locals(),
+            "begin": self._begin(),
             "functions": self._functions(),
             "places": {"learnt": learnt, "loss": loss, "gradient": gradient},
             "macros": {
@@ -162,8 +168,7 @@ class TrainingText:
             "inputs": w.shape[-1],
             "taps": w[0].size // w.shape[-1],
             "channels": channels,
-            "weight_inverse": quantize_factors(1 / scales) if channels else None,
-            "bias_inverse": quantize_factors(1 / units),
+            **self._inverses(node, ({"weight_inverse": 1 / scales} if channels else {}) | {"bias_inverse": 1 / units}),
             "weight_norm": float(weight_norm(node, channels)) if channels else 0.0,
             "bias_norm": float(bias_norm(self._graph, node)),
             "offsets": layer,
@@ -172,9 +177,34 @@ class TrainingText:
     def _scaled_nodes(self) -> list[Node]:
         return [a.node for a in self._plan.actions if a.kind == "propagate" and "weights" in a.node.constants]
 
+    def _begin(self) -> list[str]:
+        """Statements in front of the first layer's."""
+        return []
+
     def _factors(self, node: Node) -> dict[str, Any]:
+        """A layer's weight scales: a table, and the C constant that holds it."""
         factors: Factors = quantize_factors(node.constants["weight_scales"])
-        return {"name": self._names.of("scales_of", node), "values": factors.values, "exponent": factors.exponent}
+        name = self._names.of("scales_of", node)
+        return {
+            "table": {"name": f"{name}_values", "type": "int16_t", "values": factors.values},
+            "constant": f"static const tt_factors {name} = {{ {name}_values, {factors.exponent} }};",
+        }
+
+    def _inverses(self, node: Node, reals: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+        """Reciprocals of scales by struct member: tables, and the members' initialisers."""
+        tables, members = [], {}
+        for member, real in reals.items():
+            factors = quantize_factors(real)
+            name = self._names.of(f"{member}s_of", node)
+            tables.append({"name": name, "type": "int16_t", "values": factors.values})
+            members[member] = f"{{ {name}, {factors.exponent} }}"
+        return {"tables": tables, "members": members}
+
+    def _locals(self) -> list[str]:
+        """Declarations at the top of backward(), and what keeps a compiler from calling them unused."""
+        exponents = [v for v in self._exponents.values() if v != "exponent"]
+        declared = [f"int32_t {', '.join(exponents)};"] if exponents else []
+        return [*declared, "int32_t magnitude = 0;", "(void)magnitude;"]
 
     def _statements(self) -> list[dict[str, Any]]:
         """Blocks of the backward pass, one per node: comment and lines."""
@@ -186,7 +216,7 @@ class TrainingText:
                 self._gradients = blocks[-1]["gradients"]
             blocks[-1]["lines"] += getattr(self, f"_{action.kind}")(action)
         for block in blocks:
-            pointers = [f"int16_t *const {name} = {place};" for place, name in block["gradients"].items()]
+            pointers = [f"{self.element} *const {name} = {place};" for place, name in block["gradients"].items()]
             block["lines"] = [*pointers, *block["lines"]] if block["lines"] else []
         return blocks
 
@@ -218,17 +248,8 @@ class TrainingText:
             return [f"{variable} = {exponent} + {function}({self._g(a.source)}, {self._g(a.target)});"]
         scales, outputs = self._names.of("scales_of", a.node), len(a.node.constants["weights"])
         count = self._graph.tensors[a.tensor].bytes
-        lines = []
-        weights = f"{self._names.of('layer', a.node)}.weights"
-        layer = self._plan.layer(a.node)
-        if a.node.name in self._plan.backward_parameters:
-            assert layer is not None
-            size, _ = parameter_bytes(a.node, layer)
-            buffer = self._plan.backward_parameters[a.node.name]
-            lines += [line for line in self._effective(layer, buffer, size) if line != self._state(layer)]
-            weights = "learnt.weights"
-        trained = layer is not None and layer.chosen > 0
-        kernel = operator_of(a.node).gradient_kernel(a.node, self._graph.tensors, trained)
+        lines, weights = self._weights_as_updated(a)
+        kernel = self._plan.gradient_kernel(self._graph, a.node)
         assert kernel is not None
         g, drop = self._g(a.source), kernel.shape["DROP"]
         return [
@@ -237,6 +258,17 @@ class TrainingText:
             f"magnitude = tt_magnitude({g}, {count});",
             f"{variable} = {exponent} + {function}({g}, {self._g(a.target)}, {weights}, magnitude);",
         ]
+
+    def _weights_as_updated(self, a: Action) -> tuple[list[str], str]:
+        """Statements that make the weights that gradients pass through, and the C expression for these."""
+        if a.node.name not in self._plan.backward_parameters:
+            return [], f"{self._names.of('layer', a.node)}.weights"
+        layer = self._plan.layer(a.node)
+        assert layer is not None
+        size, _ = parameter_bytes(a.node, layer)
+        buffer = self._plan.backward_parameters[a.node.name]
+        lines = [line for line in self._effective(layer, buffer, size) if line != self._state(layer)]
+        return lines, "learnt.weights"
 
     def _add(self, a: Action) -> list[str]:
         count = self._graph.tensors[a.tensor].bytes
@@ -274,7 +306,7 @@ class TrainingText:
 
     def _g(self, buffer: str) -> str:
         """A gradient's local pointer: g is the output's, dx an input's."""
-        place = self._cast("int16_t", self._gradient(buffer))
+        place = self._cast(self.element, self._gradient(buffer))
         taken = len(self._gradients)
         return self._gradients.setdefault(place, "g" if not taken else "dx" if taken == 1 else f"dx{taken}")
 

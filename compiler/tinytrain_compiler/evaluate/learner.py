@@ -11,6 +11,7 @@ from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
 from ..targets.host import HostModel
+from ..training.formats import INT16, GradientFormat
 from ..training.trainer import CLEAN as CLEAN
 
 Sample = Callable[[int, int], Int8]  # (position in the support set, epoch or CLEAN) -> int8 input
@@ -29,6 +30,7 @@ class LearnerOptions:
 
     learning_rate: float | None = None
     scheme: Path | None = None  # of sparse-update
+    gradients: GradientFormat = INT16
 
 
 class Learner(Protocol):

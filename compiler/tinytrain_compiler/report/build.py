@@ -111,6 +111,7 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
         if not placement.buffer.tensors and purpose in sizes:
             sizes[purpose] += placement.buffer.bytes
     return {
+        "gradients": training.gradients.name,
         "learnt_bytes": training.learnt_bytes,
         "masks_bytes": sizes["mask"],
         "saved_inputs_bytes": sizes["inputs"],

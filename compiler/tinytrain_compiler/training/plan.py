@@ -13,6 +13,8 @@ from ..graph import Graph, Node
 from ..memory import Buffer, Extra, Span, align
 from ..ops import operator_of
 from ..ops.backward import saves_clip_mask
+from ..ops.base import Kernel
+from .formats import INT16, GradientFormat
 from .scheme import Scheme, backward_nodes
 
 RUNNING_BYTES = 8  # sizeof(tt_running)
@@ -50,6 +52,7 @@ class TrainingPlan:
     scheme: Scheme
     layers: list[LearntLayer]
     learnt_bytes: int
+    gradients: GradientFormat = INT16
     masks: dict[str, str] = field(default_factory=dict)  # node -> buffer
     saved: dict[str, str] = field(default_factory=dict)  # node -> buffer with its selected input channels
     forward_parameters: dict[str, str] = field(default_factory=dict)  # node -> buffer for effective weights and biases
@@ -60,6 +63,16 @@ class TrainingPlan:
     def layer(self, node: Node) -> LearntLayer | None:
         return next((layer for layer in self.layers if layer.node.name == node.name), None)
 
+    def gradient_kernel(self, graph: Graph, node: Node) -> Kernel | None:
+        """The kernel that takes the node's gradient to its input, in the plan's format; None where it is a copy."""
+        layer = self.layer(node)
+        kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.chosen > 0)
+        return None if kernel is None else self.gradients.kernel(kernel, node)
+
+    def learning_kernel(self, graph: Graph, node: Node) -> Kernel:
+        """The kernel of the node's weight gradient and update, in the plan's format."""
+        return self.gradients.kernel(operator_of(node).learning_kernel(node, graph.tensors), node)
+
 
 def parameter_bytes(node: Node, layer: LearntLayer) -> tuple[int, int]:
     """(weights, biases) of a layer's effective copy; no weights where only the bias learns."""
@@ -69,12 +82,12 @@ def parameter_bytes(node: Node, layer: LearntLayer) -> tuple[int, int]:
     return align(weights), align(4 * biases)
 
 
-def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
+def plan_training(graph: Graph, scheme: Scheme, classes: int, gradients: GradientFormat = INT16) -> TrainingPlan:
     """Walk the backward pass once, naming buffers and noting when they live.
 
     Errors: NoBackwardRuleError naming the operator that lies on the path and has no rule.
     """
-    plan = _with_layers(graph, scheme)
+    plan = _with_layers(graph, scheme, gradients)
     end = len(graph.nodes)  # the loss's step
     visited = backward_nodes(graph, scheme)
     step_of = {node.name: end + 1 + i for i, node in enumerate(visited)}
@@ -101,27 +114,30 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int) -> TrainingPlan:
             act("mask", plan.masks[node.name])
         layer = plan.layer(node)
         if layer is not None:
+            if layer.chosen:
+                plan.learning_kernel(graph, node)  # raises where there is none
             buffers += _layer_buffers(graph, plan, node, layer, forward[node.name], step)
             act("learn")
         targets = [name for name in dict.fromkeys(node.inputs) if name in wanted]
         if not targets:
             continue
-        kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.chosen > 0)
+        kernel = plan.gradient_kernel(graph, node)
         if kernel is not None:
-            buffers += _propagate(graph, act, buffer_of, born, dies, targets[0], step)
+            size = align(gradients.element_bytes * graph.tensors[targets[0]].bytes)
+            buffers += _propagate(act, buffer_of, born, dies, targets[0], step, size)
         else:
             _share(act, node, buffer_of, born, dies, targets, gradient, step)
         if layer is not None and layer.chosen and kernel is not None:
             plan.backward_parameters[node.name] = f"parameters of {node.name} (backward)"
             size = sum(parameter_bytes(node, layer))
             buffers.append(Buffer(plan.backward_parameters[node.name], [Span(step, step, size)]))
-    sizes = {name: align(2 * graph.tensors[name].bytes) for name in born}
+    sizes = {name: align(gradients.element_bytes * graph.tensors[name].bytes) for name in born}
     buffers += [Buffer(f"gradient of {name}", [Span(born[name], dies[name], sizes[name])]) for name in born]
     plan.extra = Extra(buffers, {graph.features: end})
     return plan
 
 
-def _with_layers(graph: Graph, scheme: Scheme) -> TrainingPlan:
+def _with_layers(graph: Graph, scheme: Scheme, gradients: GradientFormat) -> TrainingPlan:
     layers, offset = [], 0
     for node in graph.nodes:
         if node.name not in scheme.layers:
@@ -134,7 +150,7 @@ def _with_layers(graph: Graph, scheme: Scheme) -> TrainingPlan:
         deltas_offset = running_offset + 2 * RUNNING_BYTES
         offset = -(-(deltas_offset + 2 * deltas) // 8) * 8
         layers.append(LearntLayer(node, chosen, bias_offset, running_offset, deltas_offset, deltas))
-    return TrainingPlan(scheme, layers, offset)
+    return TrainingPlan(scheme, layers, offset, gradients)
 
 
 class _Recorder:
@@ -161,8 +177,8 @@ def _layer_buffers(
 
 
 def _propagate(
-    graph: Graph, act: _Recorder, buffer_of: dict[str, str], born: dict[str, int], dies: dict[str, int],
-    target: str, step: int,
+    act: _Recorder, buffer_of: dict[str, str], born: dict[str, int], dies: dict[str, int],
+    target: str, step: int, size: int,
 ) -> list[Buffer]:  # fmt: skip
     """The kernel writes a new buffer, or a temporary one that is then added to what is already there."""
     if target not in buffer_of:
@@ -173,7 +189,7 @@ def _propagate(
     temporary = f"second gradient of {target}"
     act("propagate", temporary)
     act("add", buffer_of[target], tensor=target, source=temporary)
-    return [Buffer(temporary, [Span(step, step, align(2 * graph.tensors[target].bytes))])]
+    return [Buffer(temporary, [Span(step, step, size)])]
 
 
 def _share(

@@ -15,17 +15,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Graph, Node
-from ..graph.gradient import FACTOR_BITS, Factors, quantize_factors
+from ..graph.gradient import FACTOR_BITS, quantize_factors
 from ..ops import Int8
 from ..ops.base import ParameterGradient
 from ..reference.executor import run_all
 from ..reference.head import PrototypeHead
-from .backward import LayerGradient, backward
+from .backward import backward
+from .float32 import FLOAT32 as FLOAT32_RULES
+from .float32 import from_mantissas, rounded_moves, squared_norm
+from .float_backward import float_backward
+from .formats import INT16, GradientFormat
 from .loss import loss_gradient
 from .scheme import Scheme
 
@@ -58,9 +63,15 @@ class TrainedTensor:
     low: int
     high: int
     norm: np.float32  # |w| over the unit of a delta at scale 1
-    inverse_scales: Factors  # 1 / s_w[o] (times 1 / s_x for biases)
+    inverse: NDArray[np.float64]  # 1 / s_w[o] (times 1 / s_x for biases)
     running: Running = field(default_factory=Running)
     saturated: int = 0
+
+    def move(self, moves: NDArray[np.int64]) -> None:
+        """deltas -= moves, saturating; what does not fit is counted."""
+        moved = self.deltas - moves
+        self.saturated += int(((moved < self.low) | (moved > self.high)).sum())
+        self.deltas = np.clip(moved, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -91,8 +102,8 @@ def weight_norm(node: Node, channels: Sequence[int]) -> np.float32:
 class ReferenceTrainer:
     """One session: a graph, a scheme, deltas, prototypes."""
 
-    def __init__(self, graph: Graph, scheme: Scheme, classes: int) -> None:
-        self.graph, self.scheme = graph, scheme
+    def __init__(self, graph: Graph, scheme: Scheme, classes: int, gradients: GradientFormat = INT16) -> None:
+        self.graph, self.scheme, self._gradients = graph, scheme, gradients
         self._classes = classes
         self.head = self._new_head()
         self.weights: dict[str, TrainedTensor] = {}
@@ -109,12 +120,12 @@ class ReferenceTrainer:
         scales, units = node.constants["weight_scales"], bias_units(self.graph, node)
         zero = np.zeros(len(scales), np.int64)
         norm = bias_norm(self.graph, node)
-        self.biases[node.name] = TrainedTensor(zero, -BIAS_MAX, BIAS_MAX, norm, quantize_factors(1 / units))
+        self.biases[node.name] = TrainedTensor(zero, -BIAS_MAX, BIAS_MAX, norm, 1 / units)
         channels = list(self.scheme.layers[node.name].channels)
         if channels:
             zero = np.zeros(node.constants["weights"][..., channels].shape, np.int64)
-            inverse = quantize_factors(1 / scales)
-            self.weights[node.name] = TrainedTensor(zero, -DELTA_MAX, DELTA_MAX, weight_norm(node, channels), inverse)
+            norm = weight_norm(node, channels)
+            self.weights[node.name] = TrainedTensor(zero, -DELTA_MAX, DELTA_MAX, norm, 1 / scales)
 
     def effective(self) -> Graph:
         """The graph with all deltas applied: weight = saturate(flash + round(delta))."""
@@ -150,13 +161,18 @@ class ReferenceTrainer:
         shape = graph.tensors[graph.features].shape
         gradient = replace(gradient, mantissa=gradient.mantissa.reshape(shape))
 
-        def learn(node: Node, layer: LayerGradient) -> Node:
-            update(self.biases[node.name], layer.bias, options.rate, samples)
-            if layer.weights is not None:
-                update(self.weights[node.name], layer.weights, options.rate, samples)
+        def learn(node: Node, weights: Any, bias: Any) -> Node:
+            update = UPDATES[self._gradients.name]
+            update(self.biases[node.name], bias, options.rate, samples)
+            if weights is not None:
+                update(self.weights[node.name], weights, options.rate, samples)
             return self._effective(self._pretrained[node.name])
 
-        backward(graph, self.scheme, values, gradient, learn)
+        if self._gradients is INT16:
+            backward(graph, self.scheme, values, gradient, lambda node, found: learn(node, found.weights, found.bias))
+        else:
+            features = from_mantissas(gradient)
+            float_backward(graph, self.scheme, values, features, lambda node, found: learn(node, *found), FLOAT32_RULES)
         return error
 
     def train(self, sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions) -> list[float]:
@@ -211,15 +227,21 @@ def root_of(mean: np.float32) -> np.float32:
     return scaled(np.float32(root), (e - 24 + odd) // 2)
 
 
-def step_size(rate: float, samples: int, norm: np.float32, mean: np.float32) -> tuple[int, int]:
-    """rate / samples * norm / sqrt(mean) as fraction * 2**(exponent - STEP_BITS); float32 like the device."""
+def step_length(rate: float, samples: int, norm: np.float32, mean: np.float32) -> np.float32:
+    """rate / samples * norm / sqrt(mean), float32 like the device; 0 below the smallest normal number."""
     if mean < 2.0**-126:
-        return 0, 0
+        return np.float32(0)
     per_sample = np.float32(np.float32(rate) / np.float32(samples))
-    size = np.float32(np.float32(per_sample * norm) / root_of(mean))
-    if size < 2.0**-126:
+    length = np.float32(np.float32(per_sample * norm) / root_of(mean))
+    return length if length >= 2.0**-126 else np.float32(0)
+
+
+def step_size(rate: float, samples: int, norm: np.float32, mean: np.float32) -> tuple[int, int]:
+    """The same as fraction * 2**(exponent - STEP_BITS)."""
+    length = step_length(rate, samples, norm, mean)
+    if length == 0:
         return 0, 0
-    fraction, exponent = math.frexp(size)
+    fraction, exponent = math.frexp(length)
     return int(fraction * 2**STEP_BITS), exponent
 
 
@@ -229,12 +251,19 @@ def update(tensor: TrainedTensor, gradient: ParameterGradient, rate: float, samp
     norm_shift = max(0, gradient.bound.bit_length() - NORM_BITS)
     squares = int(((np.abs(values) >> norm_shift) ** 2).sum())
     fraction, exponent = step_size(rate, samples, tensor.norm, tensor.running.mean)
-    factors = tensor.inverse_scales
+    factors = quantize_factors(tensor.inverse)
     multipliers = (fraction * factors.values.astype(np.int64)) >> FACTOR_BITS
     shift = STEP_BITS - exponent - gradient.exponent - factors.exponent
     if 0 < shift < 63:
-        move = (values * multipliers.reshape(-1, *[1] * (values.ndim - 1)) + (1 << (shift - 1))) >> shift
-        moved = tensor.deltas - move
-        tensor.saturated += int(((moved < tensor.low) | (moved > tensor.high)).sum())
-        tensor.deltas = np.clip(moved, tensor.low, tensor.high)
+        tensor.move((values * multipliers.reshape(-1, *[1] * (values.ndim - 1)) + (1 << (shift - 1))) >> shift)
     tensor.running.update(scaled(np.float32(squares), 2 * (gradient.exponent + norm_shift)))
+
+
+def float_update(tensor: TrainedTensor, gradient: NDArray[np.float32], rate: float, samples: int) -> None:
+    """The same from a float32 gradient."""
+    length = step_length(rate, samples, tensor.norm, tensor.running.mean)
+    tensor.move(rounded_moves(gradient, length, tensor.inverse.astype(np.float32)))
+    tensor.running.update(scaled(squared_norm(gradient), 0))
+
+
+UPDATES: dict[str, Callable[[TrainedTensor, Any, float, int], None]] = {"int16": update, "float32": float_update}
