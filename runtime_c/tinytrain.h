@@ -91,7 +91,7 @@ typedef struct tt_result {
 typedef struct tt_train_options {
     uint32_t epochs;
     float rate;    /* learning rate, > 0: how far, relative to its length, a layer may move in the first epoch; falls to 0 */
-    uint32_t seed; /* of the order in which samples are visited */
+    uint32_t seed; /* of the order in which samples are visited, and of stochastic rounding */
 } tt_train_options;
 
 /* The epoch of a sample that is wanted as it is, without augmentation. */

@@ -37,16 +37,6 @@ void tt_float_add(float *a, const float *b, int32_t count)
     }
 }
 
-void tt_float_update(int16_t *delta, const float *gradient, int32_t count, float factor, float *squares, tt_rate *rate)
-{
-    for (int32_t i = 0; i < count; i++) {
-        const int64_t moved = (int64_t)delta[i] - tt_float_move(gradient[i] * factor);
-        *squares += gradient[i] * gradient[i];
-        rate->saturated += moved > TT_MANTISSA_MAX || moved < -TT_MANTISSA_MAX;
-        delta[i] = (int16_t)(moved > TT_MANTISSA_MAX ? TT_MANTISSA_MAX : moved < -TT_MANTISSA_MAX ? -TT_MANTISSA_MAX : moved);
-    }
-}
-
 void tt_float_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const float *inverse,
                          const float *g, int32_t pixels)
 {

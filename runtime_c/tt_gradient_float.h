@@ -84,9 +84,6 @@ TT_INLINE int32_t tt_float_move(float move)
     return whole - ((float)whole > move);
 }
 
-/* Move neighbouring weights of one output by their gradients times a factor; squares += gradient^2, in order. */
-void tt_float_update(int16_t *delta, const float *gradient, int32_t count, float factor, float *squares, tt_rate *rate);
-
 /* Bias gradient: column sums of g (pixels x outputs), and its update. inverse: 1 / (s_w s_x), per output. */
 void tt_float_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const float *inverse,
                          const float *g, int32_t pixels);

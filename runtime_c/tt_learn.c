@@ -15,13 +15,13 @@ void tt_effective(const tt_learn_params *p, const tt_learn_state *s, int8_t *wei
     }
     effective->weights = weights;
     memcpy(weights, p->pretrained->weights, (size_t)(p->outputs * p->row_bytes));
-    const int16_t *delta = s->deltas;
+    int32_t index = 0;
     for (int32_t o = 0; o < p->outputs; o++, weights += p->row_bytes) {
         int32_t moved = 0; /* keeps the input's zero point folded into the bias */
         for (int32_t tap = 0; tap < p->taps; tap++) {
             for (int32_t i = 0; i < s->chosen; i++) {
                 int8_t *const w = weights + tap * p->inputs + s->channels[i];
-                const int8_t value = tt_clamp(*w + ((*delta++ + 128) >> 8), -128, 127);
+                const int8_t value = tt_clamp(*w + tt_delta_steps(s, index++), -128, 127);
                 moved += value - *w;
                 *w = value;
             }

@@ -1,8 +1,8 @@
 /*
  * Learning: effective parameters, updates, and the loss.
  *
- * Weights in flash never change. A selected weight has an int16 delta (Q8.8) in RAM, a bias an int32 delta;
- * effective weight = saturate(flash + round(delta)). docs/numerics.md, "Updates" and "Loss".
+ * Weights in flash never change. A selected weight has a delta in RAM, int16 (Q8.8) or, with --rounding stochastic,
+ * int8 (whole steps), a bias an int32 delta; effective weight = saturate(flash + round(delta)). docs/numerics.md, "Updates" and "Loss".
  */
 #ifndef TT_LEARN_H
 #define TT_LEARN_H
@@ -31,8 +31,9 @@ typedef struct tt_learn_state {
     const uint16_t *channels; /* input channels whose weights learn: `chosen` numbers */
     int32_t chosen;
     float weight_norm; /* of these channels' pretrained weights, in units of a delta at scale 1 */
-    int16_t *deltas; /* outputs x taps x chosen */
-    int32_t *bias;   /* outputs */
+    void *deltas;        /* outputs x taps x chosen: int16_t, or int8_t where weights are rounded stochastically */
+    int32_t delta_bytes; /* 2 or 1 */
+    int32_t *bias;       /* outputs */
     tt_running *weight_running, *bias_running;
 } tt_learn_state;
 
@@ -41,7 +42,59 @@ typedef struct tt_rate {
     float rate;      /* learning rate */
     int32_t samples; /* of the support set */
     uint32_t saturated; /* updates that met the end of a delta's range, counted */
+    uint32_t random;    /* of this sample; each layer whose weights learn draws a key from it */
 } tt_rate;
+
+/* --- Random numbers --------------------------------------------------------------------------- */
+
+/* xorshift32: the next state, which is also the number drawn. */
+TT_INLINE uint32_t tt_random(uint32_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 17;
+    *state ^= *state << 5;
+    return *state;
+}
+
+/* A state made of any number: neighbouring numbers give unrelated states. Never 0. */
+TT_INLINE uint32_t tt_random_state(uint32_t number)
+{
+    number = (number ^ number >> 16) * 0x85EBCA6Bu;
+    number = (number ^ number >> 13) * 0xC2B2AE35u;
+    number ^= number >> 16;
+    return number != 0 ? number : 1;
+}
+
+/* Each output of a layer has a state of its own, so that kernels may compute several outputs at once. */
+TT_INLINE uint32_t tt_random_of_output(uint32_t key, int32_t output)
+{
+    return tt_random_state(key + (uint32_t)output * 0x9E3779B1u);
+}
+
+/* --- Deltas ----------------------------------------------------------------------------------- */
+
+/* delta -= move, in steps of 1 / 256 of a weight. The delta keeps all of it: Q8.8. */
+TT_INLINE void tt_move_nearest(int16_t *delta, int64_t move, uint32_t *random, tt_rate *rate)
+{
+    const int64_t moved = *delta - move;
+    (void)random;
+    rate->saturated += moved > INT16_MAX || moved < -INT16_MAX;
+    *delta = (int16_t)(moved > INT16_MAX ? INT16_MAX : moved < -INT16_MAX ? -INT16_MAX : moved);
+}
+
+/* The same rounded to whole steps, up with a probability of what lies above: right on average, nothing is kept. */
+TT_INLINE void tt_move_stochastic(int8_t *delta, int64_t move, uint32_t *random, tt_rate *rate)
+{
+    const int64_t moved = *delta - ((move + (int64_t)(tt_random(random) >> 24)) >> 8);
+    rate->saturated += moved > INT8_MAX || moved < -INT8_MAX;
+    *delta = (int8_t)(moved > INT8_MAX ? INT8_MAX : moved < -INT8_MAX ? -INT8_MAX : moved);
+}
+
+/* A delta in whole steps of its weight. */
+TT_INLINE int32_t tt_delta_steps(const tt_learn_state *s, int32_t index)
+{
+    return s->delta_bytes == 1 ? ((const int8_t *)s->deltas)[index] : (((const int16_t *)s->deltas)[index] + 128) >> 8;
+}
 
 /* Fill in a copy of the layer's parameters with deltas applied. weights, bias: room for all rows; weights may be
  * NULL where only the bias learns. */

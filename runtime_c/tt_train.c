@@ -75,7 +75,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
     if (s->model->learning == NULL) {
         return TT_ERR_POLICY;
     }
-    tt_rate rate = { options->rate, (int32_t)samples->count, 0 };
+    tt_rate rate = { options->rate, (int32_t)samples->count, 0, 1 };
     tt_progress at = { 0, options->epochs, 0, samples->count, 0, 0 };
     tt_status status = TT_OK;
     int32_t stop = 0;
@@ -91,6 +91,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
             if (status != TT_OK) {
                 break;
             }
+            rate.random = tt_random_state(options->seed * 0x9E3779B1u + at.epoch * 0x85EBCA6Bu + index * 0xC2B2AE35u);
             int32_t error;
             step(s, &rate, label, &error);
             total += (uint32_t)error;

@@ -24,13 +24,14 @@ from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qem
 from tinytrain_compiler.training.float32 import FLOAT32 as RULES
 from tinytrain_compiler.training.float32 import from_mantissas, ordered_sum, rounded_moves
 from tinytrain_compiler.training.float_backward import float_backward
-from tinytrain_compiler.training.formats import FLOAT32, INT16, gradient_format
+from tinytrain_compiler.training.formats import FLOAT32, Formats, formats
 from tinytrain_compiler.training.plan import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions
 from tools import require_or_skip
 
 CLASSES = 3
+INTEGERS, FLOATS = Formats(), Formats(FLOAT32)
 OPTIONS = TrainOptions(epochs=4, rate=0.2, seed=5)
 LABELS = [0, 1, 2, 2, 1, 0]
 
@@ -60,7 +61,7 @@ class Case:
 
     def __init__(self, directory: Path, board: str) -> None:
         self.graph, self.scheme = network()
-        self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme, FLOAT32)
+        self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme, FLOATS)
         sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None))
         self.directory = directory / "model"
         write_files(self.directory, {path: text.encode() for path, text in sources.items()})
@@ -80,7 +81,7 @@ class Case:
 
 def test_the_host_computes_the_references_bytes(tmp_path: Path) -> None:
     case = Case(tmp_path, "stm32f746")
-    reference = ReferenceTrainer(case.graph, case.scheme, CLASSES, FLOAT32)
+    reference = ReferenceTrainer(case.graph, case.scheme, CLASSES, FLOATS)
     reference.train(case.sample, LABELS, OPTIONS)
     learnt = np.frombuffer(case.learnt_on_host(), np.uint8)
     assert case.lowered.training is not None
@@ -138,7 +139,7 @@ def test_float_and_integer_gradients_teach_nearly_the_same() -> None:
     graph, scheme = network()
     inputs = random_inputs(graph, len(LABELS), seed=3)
     learnt = []
-    for gradients in (INT16, FLOAT32):
+    for gradients in (INTEGERS, FLOATS):
         trainer = ReferenceTrainer(graph, scheme, CLASSES, gradients)
         trainer.train(lambda i, epoch: inputs[i], LABELS, TrainOptions(epochs=1, rate=0.1))
         learnt.append({name: tensor.deltas.reshape(-1) for name, tensor in trainer.weights.items()})
@@ -164,7 +165,7 @@ def test_sums_have_one_order() -> None:
 
 def test_float_gradients_take_four_bytes_and_the_state_stays_as_it_is() -> None:
     graph, scheme = network()
-    plans = [lower(graph, load_board("stm32f746"), "net", CLASSES, scheme, g) for g in (INT16, FLOAT32)]
+    plans = [lower(graph, load_board("stm32f746"), "net", CLASSES, scheme, g) for g in (INTEGERS, FLOATS)]
 
     def gradient_bytes(lowered: Lowered) -> int:
         return sum(p.buffer.bytes for p in lowered.plan.placements if "gradient of" in p.buffer.name)
@@ -178,7 +179,7 @@ def test_float_gradients_take_four_bytes_and_the_state_stays_as_it_is() -> None:
 def test_cores_without_an_fpu_are_refused(board: str) -> None:
     graph, scheme = network()
     with pytest.raises(UsageError, match=f"float32: the cortex-m.* of {board} has no FPU; use --gradients int16") as e:
-        lower(graph, load_board(board), "net", CLASSES, scheme, FLOAT32)
+        lower(graph, load_board(board), "net", CLASSES, scheme, FLOATS)
     assert e.value.exit_code == 2
 
 
@@ -191,6 +192,6 @@ def test_an_operator_without_a_float_kernel_is_named() -> None:
 
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(UsageError, match="--gradients float16: choose one of int16, float32"):
-        gradient_format("float16")
+        formats("float16", "nearest")
     with pytest.raises(UsageError, match="--gradients float16"):
         compile_model("no.onnx", "stm32f746", gradients="float16")

@@ -18,7 +18,7 @@ from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
-from tinytrain_compiler.training.formats import gradient_format
+from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.plan import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions, visiting_order
@@ -63,10 +63,12 @@ def samples(graph: Graph) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
 class Case:
     """The network written as C, and its training by the reference."""
 
-    def __init__(self, directory: Path, board: str = "stm32f746", gradients: str = "int16") -> None:
+    def __init__(
+        self, directory: Path, board: str = "stm32f746", gradients: str = "int16", rounding: str = "nearest"
+    ) -> None:
         self.graph, self.scheme = network()
-        self.gradients = gradient_format(gradients)
-        self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme, self.gradients)
+        self.formats = formats(gradients, rounding)
+        self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme, self.formats)
         sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None))
         self.directory = directory / "model"
         write_files(self.directory, {path: text.encode() for path, text in sources.items()})
@@ -84,14 +86,14 @@ class Case:
         return host.region(place.region)[place.offset : place.offset + plan.learnt_bytes].tobytes()
 
 
-@pytest.fixture(scope="module", params=["int16", "float32"])
+@pytest.fixture(scope="module", params=["int16/nearest", "float32/nearest", "int16/stochastic", "float32/stochastic"])
 def case(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Case:
-    return Case(tmp_path_factory.mktemp("training"), gradients=request.param)
+    return Case(tmp_path_factory.mktemp("training"), "stm32f746", *request.param.split("/"))
 
 
 @pytest.fixture(scope="module")
 def reference(case: Case) -> ReferenceTrainer:
-    trainer = ReferenceTrainer(case.graph, case.scheme, CLASSES, case.gradients)
+    trainer = ReferenceTrainer(case.graph, case.scheme, CLASSES, case.formats)
     trainer.train(case.sample, LABELS, OPTIONS)
     return trainer
 
@@ -110,10 +112,12 @@ def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(case: Case
         running = learnt[layer.running_offset :][:16].view(np.float32)
         assert running[2] == reference.biases[name].running.mean
         if layer.chosen:
-            deltas = learnt[layer.deltas_offset :][: 2 * layer.deltas].view(np.int16)
+            kept = case.formats.rounding
+            stored = learnt[layer.deltas_offset :][: kept.delta_bytes * layer.deltas]
+            deltas = stored.view({1: np.int8, 2: np.int16}[kept.delta_bytes])
             assert deltas.tolist() == reference.weights[name].deltas.reshape(-1).tolist()
             assert running[0] == reference.weights[name].running.mean
-            assert np.abs(deltas).max() > 64, "the layer must have moved"
+            assert np.abs(deltas).max() > (64 >> 8 - kept.fraction_bits), "the layer must have moved"
     tensors = [*reference.weights.values(), *reference.biases.values()]
     assert trained.saturated == sum(tensor.saturated for tensor in tensors)
     assert [(a.label, a.score) for a in answers] == [reference.infer(x) for x in case.clean]
@@ -157,14 +161,15 @@ def test_ten_thousand_steps_neither_drift_nor_break(case: Case) -> None:
     assert answers == LABELS
 
 
-CORES = [("int16", board) for board in ("stm32f746", "nrf52840dk", "mps2_an385", "rp2040")]
-CORES += [("float32", "stm32f746"), ("float32", "nrf52840dk")]
+BOARDS = ("stm32f746", "nrf52840dk", "mps2_an385", "rp2040")
+CORES = [("int16", rounding, board) for rounding in ("nearest", "stochastic") for board in BOARDS]
+CORES += [("float32", "nearest", "stm32f746"), ("float32", "stochastic", "nrf52840dk")]
 
 
-@pytest.mark.parametrize(("gradients", "board"), CORES)
-def test_emulated_cores_learn_the_same_bytes(gradients: str, board: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("gradients", "rounding", "board"), CORES)
+def test_emulated_cores_learn_the_same_bytes(gradients: str, rounding: str, board: str, tmp_path: Path) -> None:
     require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
-    case = Case(tmp_path, board, gradients)
+    case = Case(tmp_path, board, gradients, rounding)
     machine = emulation_board(load_board(board))
     banks = emulation_banks(machine, case.lowered.plan.region_banks)
     firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")

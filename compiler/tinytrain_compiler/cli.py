@@ -43,6 +43,9 @@ _directory = click.argument("directory", type=click.Path(path_type=Path), metava
 _gradients = click.option(
     "--gradients", default="int16", show_default=True, help="Of the backward pass: int16, or float32 (needs an FPU)."
 )
+_rounding = click.option(
+    "--rounding", default="nearest", show_default=True, help="Of weights: nearest, or stochastic (half the memory)."
+)
 _count = click.option("--inputs", "count", type=click.IntRange(1), help="How many test inputs to run.")
 
 
@@ -78,6 +81,7 @@ def tinytrain() -> None:
     "--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="Layers and channels for sparse-update."
 )
 @_gradients
+@_rounding
 @click.option("--dump-after", metavar="PASS", help="Print the graph to stderr after a pass (or 'import', or 'all').")
 @_json
 def compile_command(
@@ -92,6 +96,7 @@ def compile_command(
     policy: str,
     scheme: Path | None,
     gradients: str,
+    rounding: str,
     dump_after: str | None,
     as_json: bool,
 ) -> None:
@@ -113,8 +118,8 @@ def compile_command(
     with _stages() as progress:
         artifacts = compile_model(
             model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
-            name=name, classes=classes, policy=policy, scheme=scheme, gradients=gradients, progress=progress,
-            observe=dump,
+            name=name, classes=classes, policy=policy, scheme=scheme, gradients=gradients, rounding=rounding,
+            progress=progress, observe=dump,
         )  # fmt: skip
     if as_json:
         _print_json(artifacts.report)
@@ -217,6 +222,7 @@ def emulate(directory: Path, count: int | None, core_of: str | None, profile: bo
 @click.option("--policy", "policies", default="none", show_default=True, metavar="P[,P]", help="What learns.")
 @click.option("--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="For sparse-update.")
 @_gradients
+@_rounding
 @click.option("--count", type=click.IntRange(1), help="How many episodes (default: all of the file, or 20).")
 @click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes over the support set.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate (default: the policy's).")
@@ -233,6 +239,7 @@ def evaluate(
     policies: str,
     scheme: Path | None,
     gradients: str,
+    rounding: str,
     count: int | None,
     epochs: int,
     rate: float | None,
@@ -246,14 +253,14 @@ def evaluate(
     from .compiled import load_compiled
     from .evaluate import LearnerOptions, load_episodes, load_pack, print_results, sample_episodes
     from .evaluate import evaluate as run_evaluate
-    from .training.formats import gradient_format
+    from .training.formats import formats
 
     model, data = load_compiled(directory), load_pack(pack)
     if episodes is None:
         chosen = sample_episodes(data, way, shot, queries, count or 20, seed)
     else:
         chosen = load_episodes(episodes, data)
-    options = LearnerOptions(learning_rate=rate, scheme=scheme, gradients=gradient_format(gradients))
+    options = LearnerOptions(learning_rate=rate, scheme=scheme, formats=formats(gradients, rounding))
     with _bar(f"episodes of {data.name}") as progress:
         found = run_evaluate(
             model, data, chosen, policies.split(","), count=count, epochs=epochs, options=options, seed=seed,

@@ -35,7 +35,8 @@ from .quantize.input_bytes import pixel_map, quantize_samples
 from .quantize.quantizer import quantize, top1_agreement
 from .report import build_report, check_fit
 from .report.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
-from .training.formats import INT16, GradientFormat, gradient_format
+from .training.formats import DEFAULT, Formats
+from .training.formats import formats as formats_of
 from .training.plan import TrainingPlan, plan_training
 from .training.policies import scheme_for
 from .training.scheme import Scheme
@@ -76,6 +77,7 @@ def compile_model(
     policy: str = "none",
     scheme: str | Path | None = None,
     gradients: str = "int16",
+    rounding: str = "nearest",
     progress: Progress = lambda stage: None,
     observe: Callable[[str, Graph], None] = lambda name, graph: None,
 ) -> Artifacts:
@@ -84,14 +86,14 @@ def compile_model(
     model: float or QDQ ONNX. calibration: an .npz/.npy or a folder of pictures, None for generated
     noise. mean, std: how raw pixels become inputs, one number or one per channel. classes: room for
     few-shot prototypes. policy: what learns on the device (training/policies.py); scheme: its file, for
-    `sparse-update`. gradients: int16 or float32, in the backward pass. progress is told each stage as it
-    begins, observe the graph after the import and after each pass.
+    `sparse-update`. gradients, rounding: training/formats.py. progress is told each stage as it begins,
+    observe the graph after the import and after each pass.
 
     Errors: UsageError, UnsupportedModelError (exit code 2), DoesNotFitError (3). Nothing is written
     unless everything succeeds.
     """
     target = load_board(board)
-    numbers = gradient_format(gradients)
+    formats = formats_of(gradients, rounding)
     path = Path(model)
     prefix = _prefix(path.stem if name is None else name, explicit=name is not None)
     if classes < 1:
@@ -128,7 +130,7 @@ def compile_model(
 
     progress("planning memory")
     learning = scheme_for(graph, policy, None if scheme is None else Path(scheme))
-    lowered = lower(graph, target, prefix, classes, learning, numbers)
+    lowered = lower(graph, target, prefix, classes, learning, formats)
     check_fit(lowered.sram, lowered.flash, lowered.plan, target, largest_buffers(lowered.plan))
 
     progress("generating C")
@@ -140,7 +142,7 @@ def compile_model(
     pixels = pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
     if policy != "none":
-        options += f" --policy {policy}" + (f" --gradients {gradients}" if numbers is not INT16 else "")
+        options += f" --policy {policy}" + formats.options
     sources = emit(lowered, ModelInfo(prefix, loaded.sha256, options, classes, pixels))
     files = {name: text.encode() for name, text in sources.items()}
     files["report.json"] = _json(report)
@@ -170,15 +172,15 @@ class Lowered:
 
 def lower(
     graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None,
-    gradients: GradientFormat = INT16,
+    formats: Formats = DEFAULT,
 ) -> Lowered:  # fmt: skip
     """Plan memory and choose kernels; says nothing yet about whether it fits.
 
-    scheme: what learns, if anything. gradients: in which format; UsageError where the board cannot compute in it.
+    scheme: what learns, if anything. formats: in which numbers; UsageError where the board cannot compute in them.
     """
     session = session_bytes(classes, graph.tensors[graph.features].bytes)
-    gradients.check(board)
-    training = plan_training(graph, scheme, classes, gradients) if scheme is not None else None
+    formats.gradients.check(board)
+    training = plan_training(graph, scheme, classes, formats) if scheme is not None else None
     extra = training.extra if training is not None else None
     plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)
     kernels = kernel_table(graph, prefix)

@@ -76,7 +76,9 @@ def _context(
 ) -> dict[str, Any]:
     """Everything the templates print; they decide nothing."""
     names = Names(graph, plan, info.prefix)
-    text = TRAINING_TEXT[training.gradients.name](graph, training, plan, names) if training is not None else None
+    text = (
+        TRAINING_TEXT[training.formats.gradients.name](graph, training, plan, names) if training is not None else None
+    )
     ends = {"input": graph.input, "output": graph.output, "features": graph.features}
     return {
         "name": info.prefix,

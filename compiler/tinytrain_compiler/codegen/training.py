@@ -162,6 +162,7 @@ class TrainingText:
             "channels_name": self._names.of("channels_of", node),
             "inverses_name": self._names.of("inverses_of", node),
             "state": self._names.of("state_of", node),
+            "delta_bytes": self._plan.formats.rounding.delta_bytes,
             "node": c_comment(node.name),
             "outputs": len(w),
             "row_bytes": -(-w[0].size // 4) * 4,

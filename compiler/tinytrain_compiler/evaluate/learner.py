@@ -11,7 +11,7 @@ from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
 from ..targets.host import HostModel
-from ..training.formats import INT16, GradientFormat
+from ..training.formats import DEFAULT, Formats
 from ..training.trainer import CLEAN as CLEAN
 
 Sample = Callable[[int, int], Int8]  # (position in the support set, epoch or CLEAN) -> int8 input
@@ -30,7 +30,7 @@ class LearnerOptions:
 
     learning_rate: float | None = None
     scheme: Path | None = None  # of sparse-update
-    gradients: GradientFormat = INT16
+    formats: Formats = DEFAULT
 
 
 class Learner(Protocol):

@@ -24,7 +24,7 @@ class TrainedLearner:
         self._rate = DEFAULT_RATE if rate is None else rate
         self._classes = int(model.report["model"]["classes"])
         scheme = scheme_for(model.graph, policy, options.scheme if policy == "sparse-update" else None)
-        lowered = lower(model.graph, model.board, model.name, self._classes, scheme, options.gradients)
+        lowered = lower(model.graph, model.board, model.name, self._classes, scheme, options.formats)
         sources = emit(lowered, ModelInfo(model.name, model.report["model"]["sha256"], "", self._classes, None))
         self._folder = tempfile.TemporaryDirectory(prefix="tinytrain-policy-")
         directory = Path(self._folder.name) / "model"

@@ -111,7 +111,9 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
         if not placement.buffer.tensors and purpose in sizes:
             sizes[purpose] += placement.buffer.bytes
     return {
-        "gradients": training.gradients.name,
+        "gradients": training.formats.gradients.name,
+        "rounding": training.formats.rounding.name,
+        "delta_bytes": training.formats.rounding.delta_bytes,
         "learnt_bytes": training.learnt_bytes,
         "masks_bytes": sizes["mask"],
         "saved_inputs_bytes": sizes["inputs"],

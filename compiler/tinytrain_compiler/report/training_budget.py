@@ -14,7 +14,7 @@ def training_flash(plan: TrainingPlan) -> tuple[int, int]:
     """(bytes of constants, bound on bytes of code)."""
     visited = {action.node.name: action.node for action in plan.actions}.values()
     constants = sum(8 * len(layer.node.constants["bias"]) + 80 + 2 * layer.chosen for layer in plan.layers)
-    scale = plan.gradients.element_bytes
+    scale = plan.formats.gradients.element_bytes
     constants += sum(scale * len(node.constants["bias"]) + 8 for node in visited if "bias" in node.constants)
     propagated = sum(action.kind == "propagate" for action in plan.actions)
     learnt = sum(layer.chosen > 0 for layer in plan.layers)

@@ -14,7 +14,7 @@ from ..memory import Buffer, Extra, Span, align
 from ..ops import operator_of
 from ..ops.backward import saves_clip_mask
 from ..ops.base import Kernel
-from .formats import INT16, GradientFormat
+from .formats import DEFAULT, Formats
 from .scheme import Scheme, backward_nodes
 
 RUNNING_BYTES = 8  # sizeof(tt_running)
@@ -42,7 +42,7 @@ class LearntLayer:
     bias_offset: int
     running_offset: int  # weights' and biases' running means
     deltas_offset: int
-    deltas: int  # int16 values
+    deltas: int  # how many
 
 
 @dataclass
@@ -52,7 +52,7 @@ class TrainingPlan:
     scheme: Scheme
     layers: list[LearntLayer]
     learnt_bytes: int
-    gradients: GradientFormat = INT16
+    formats: Formats = DEFAULT
     masks: dict[str, str] = field(default_factory=dict)  # node -> buffer
     saved: dict[str, str] = field(default_factory=dict)  # node -> buffer with its selected input channels
     forward_parameters: dict[str, str] = field(default_factory=dict)  # node -> buffer for effective weights and biases
@@ -67,11 +67,12 @@ class TrainingPlan:
         """The kernel that takes the node's gradient to its input, in the plan's format; None where it is a copy."""
         layer = self.layer(node)
         kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.chosen > 0)
-        return None if kernel is None else self.gradients.kernel(kernel, node)
+        return None if kernel is None else self.formats.gradients.kernel(kernel, node)
 
     def learning_kernel(self, graph: Graph, node: Node) -> Kernel:
         """The kernel of the node's weight gradient and update, in the plan's format."""
-        return self.gradients.kernel(operator_of(node).learning_kernel(node, graph.tensors), node)
+        kernel = operator_of(node).learning_kernel(node, graph.tensors)
+        return self.formats.rounding.kernel(self.formats.gradients.kernel(kernel, node))
 
 
 def parameter_bytes(node: Node, layer: LearntLayer) -> tuple[int, int]:
@@ -82,12 +83,12 @@ def parameter_bytes(node: Node, layer: LearntLayer) -> tuple[int, int]:
     return align(weights), align(4 * biases)
 
 
-def plan_training(graph: Graph, scheme: Scheme, classes: int, gradients: GradientFormat = INT16) -> TrainingPlan:
+def plan_training(graph: Graph, scheme: Scheme, classes: int, formats: Formats = DEFAULT) -> TrainingPlan:
     """Walk the backward pass once, naming buffers and noting when they live.
 
     Errors: NoBackwardRuleError naming the operator that lies on the path and has no rule.
     """
-    plan = _with_layers(graph, scheme, gradients)
+    plan = _with_layers(graph, scheme, formats)
     end = len(graph.nodes)  # the loss's step
     visited = backward_nodes(graph, scheme)
     step_of = {node.name: end + 1 + i for i, node in enumerate(visited)}
@@ -123,7 +124,7 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, gradients: Gradien
             continue
         kernel = plan.gradient_kernel(graph, node)
         if kernel is not None:
-            size = align(gradients.element_bytes * graph.tensors[targets[0]].bytes)
+            size = align(formats.gradients.element_bytes * graph.tensors[targets[0]].bytes)
             buffers += _propagate(act, buffer_of, born, dies, targets[0], step, size)
         else:
             _share(act, node, buffer_of, born, dies, targets, gradient, step)
@@ -131,13 +132,13 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, gradients: Gradien
             plan.backward_parameters[node.name] = f"parameters of {node.name} (backward)"
             size = sum(parameter_bytes(node, layer))
             buffers.append(Buffer(plan.backward_parameters[node.name], [Span(step, step, size)]))
-    sizes = {name: align(gradients.element_bytes * graph.tensors[name].bytes) for name in born}
+    sizes = {name: align(formats.gradients.element_bytes * graph.tensors[name].bytes) for name in born}
     buffers += [Buffer(f"gradient of {name}", [Span(born[name], dies[name], sizes[name])]) for name in born]
     plan.extra = Extra(buffers, {graph.features: end})
     return plan
 
 
-def _with_layers(graph: Graph, scheme: Scheme, gradients: GradientFormat) -> TrainingPlan:
+def _with_layers(graph: Graph, scheme: Scheme, formats: Formats) -> TrainingPlan:
     layers, offset = [], 0
     for node in graph.nodes:
         if node.name not in scheme.layers:
@@ -148,9 +149,9 @@ def _with_layers(graph: Graph, scheme: Scheme, gradients: GradientFormat) -> Tra
         bias_offset = offset
         running_offset = bias_offset + 4 * len(w)
         deltas_offset = running_offset + 2 * RUNNING_BYTES
-        offset = -(-(deltas_offset + 2 * deltas) // 8) * 8
+        offset = -(-(deltas_offset + formats.rounding.delta_bytes * deltas) // 8) * 8
         layers.append(LearntLayer(node, chosen, bias_offset, running_offset, deltas_offset, deltas))
-    return TrainingPlan(scheme, layers, offset, gradients)
+    return TrainingPlan(scheme, layers, offset, formats)
 
 
 class _Recorder:

@@ -21,23 +21,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Graph, Node
-from ..graph.gradient import FACTOR_BITS, quantize_factors
+from ..graph.gradient import FACTOR_BITS, quantize_factors, shift_round
 from ..ops import Int8
 from ..ops.base import ParameterGradient
 from ..reference.executor import run_all
 from ..reference.head import PrototypeHead
 from .backward import backward
 from .float32 import FLOAT32 as FLOAT32_RULES
-from .float32 import from_mantissas, rounded_moves, squared_norm
+from .float32 import Floats, from_mantissas, rounded_moves, squared_norm
 from .float_backward import float_backward
-from .formats import INT16, GradientFormat
+from .formats import DEFAULT, INT16, NEAREST, STOCHASTIC, Formats
 from .loss import loss_gradient
 from .scheme import Scheme
+from .stochastic import SampleRandom, round_stochastically
 
 CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
 DEFAULT_RATE = 0.06  # chosen on omniglot alone, docs/training.md
-DELTA_BITS = 8  # fraction bits of a weight's delta: Q8.8
-DELTA_MAX = 2**15 - 1
+DELTA_BITS = NEAREST.fraction_bits  # of a weight's step
 BIAS_MAX = 2**31 - 1
 NORM_BITS = 23  # accumulators are shifted to this many bits before they are squared
 STEP_BITS = 30
@@ -102,8 +102,8 @@ def weight_norm(node: Node, channels: Sequence[int]) -> np.float32:
 class ReferenceTrainer:
     """One session: a graph, a scheme, deltas, prototypes."""
 
-    def __init__(self, graph: Graph, scheme: Scheme, classes: int, gradients: GradientFormat = INT16) -> None:
-        self.graph, self.scheme, self._gradients = graph, scheme, gradients
+    def __init__(self, graph: Graph, scheme: Scheme, classes: int, formats: Formats = DEFAULT) -> None:
+        self.graph, self.scheme, self._formats = graph, scheme, formats
         self._classes = classes
         self.head = self._new_head()
         self.weights: dict[str, TrainedTensor] = {}
@@ -124,8 +124,8 @@ class ReferenceTrainer:
         channels = list(self.scheme.layers[node.name].channels)
         if channels:
             zero = np.zeros(node.constants["weights"][..., channels].shape, np.int64)
-            norm = weight_norm(node, channels)
-            self.weights[node.name] = TrainedTensor(zero, -DELTA_MAX, DELTA_MAX, norm, 1 / scales)
+            norm, limit = weight_norm(node, channels), self._formats.rounding.limit
+            self.weights[node.name] = TrainedTensor(zero, -limit, limit, norm, 1 / scales)
 
     def effective(self) -> Graph:
         """The graph with all deltas applied: weight = saturate(flash + round(delta))."""
@@ -138,7 +138,7 @@ class ReferenceTrainer:
         if node.name in self.weights:
             channels = list(self.scheme.layers[node.name].channels)
             w = node.constants["weights"].astype(np.int64)
-            moved = (self.weights[node.name].deltas + (1 << (DELTA_BITS - 1))) >> DELTA_BITS
+            moved = shift_round(self.weights[node.name].deltas, self._formats.rounding.fraction_bits)
             w[..., channels] = np.clip(w[..., channels] + moved, -128, 127)
             constants |= {"weights": w.astype(np.int8), "pretrained": node.constants["weights"]}
         return replace(node, constants=constants)
@@ -153,7 +153,7 @@ class ReferenceTrainer:
     def infer(self, x: Int8) -> tuple[int, int]:
         return self.head.classify(self.features(x))
 
-    def step(self, x: Int8, label: int, options: TrainOptions, samples: int) -> int:
+    def step(self, x: Int8, label: int, options: TrainOptions, samples: int, random: SampleRandom) -> int:
         """One sample; returns its error, 1 - p[label] with 15 fraction bits."""
         graph = self.effective()
         values = run_all(graph, x)
@@ -162,13 +162,18 @@ class ReferenceTrainer:
         gradient = replace(gradient, mantissa=gradient.mantissa.reshape(shape))
 
         def learn(node: Node, weights: Any, bias: Any) -> Node:
-            update = UPDATES[self._gradients.name]
-            update(self.biases[node.name], bias, options.rate, samples)
+            moves = MOVES[self._formats.gradients.name]
+            biases = self.biases[node.name]
+            biases.move(moves(biases, bias, options.rate, samples))
             if weights is not None:
-                update(self.weights[node.name], weights, options.rate, samples)
+                tensor = self.weights[node.name]
+                whole = moves(tensor, weights, options.rate, samples)
+                if self._formats.rounding is STOCHASTIC:
+                    whole = round_stochastically(whole, random.layer(whole.shape))
+                tensor.move(whole)
             return self._effective(self._pretrained[node.name])
 
-        if self._gradients is INT16:
+        if self._formats.gradients is INT16:
             backward(graph, self.scheme, values, gradient, lambda node, found: learn(node, found.weights, found.bias))
         else:
             features = from_mantissas(gradient)
@@ -188,7 +193,8 @@ class ReferenceTrainer:
             decayed = np.float32(np.float32(np.float32(options.rate) * left) / np.float32(options.epochs))
             now = replace(options, rate=float(decayed))
             for i in visiting_order(len(labels), epoch, options.seed):
-                total += self.step(sample(i, epoch), labels[i], now, len(labels))
+                random = SampleRandom(options.seed, epoch, i)
+                total += self.step(sample(i, epoch), labels[i], now, len(labels), random)
             errors.append(total / len(labels) / 2**15)
         self.recompute_prototypes(sample, labels)
         return errors
@@ -245,8 +251,11 @@ def step_size(rate: float, samples: int, norm: np.float32, mean: np.float32) -> 
     return int(fraction * 2**STEP_BITS), exponent
 
 
-def update(tensor: TrainedTensor, gradient: ParameterGradient, rate: float, samples: int) -> None:
-    """Move a tensor's deltas by one sample's gradient, and fold the gradient's norm into the running mean."""
+def moves_of(tensor: TrainedTensor, gradient: ParameterGradient, rate: float, samples: int) -> NDArray[np.int64]:
+    """What to subtract from a tensor's deltas for one sample's gradient, whose norm joins the running mean.
+
+    Of weights in steps of 2**-DELTA_BITS, of biases in whole ones.
+    """
     values = gradient.values
     norm_shift = max(0, gradient.bound.bit_length() - NORM_BITS)
     squares = int(((np.abs(values) >> norm_shift) ** 2).sum())
@@ -254,16 +263,20 @@ def update(tensor: TrainedTensor, gradient: ParameterGradient, rate: float, samp
     factors = quantize_factors(tensor.inverse)
     multipliers = (fraction * factors.values.astype(np.int64)) >> FACTOR_BITS
     shift = STEP_BITS - exponent - gradient.exponent - factors.exponent
-    if 0 < shift < 63:
-        tensor.move((values * multipliers.reshape(-1, *[1] * (values.ndim - 1)) + (1 << (shift - 1))) >> shift)
     tensor.running.update(scaled(np.float32(squares), 2 * (gradient.exponent + norm_shift)))
+    if not 0 < shift < 63:
+        return np.zeros(values.shape, np.int64)
+    return shift_round(values * multipliers.reshape(-1, *[1] * (values.ndim - 1)), shift)
 
 
-def float_update(tensor: TrainedTensor, gradient: NDArray[np.float32], rate: float, samples: int) -> None:
+def float_moves_of(tensor: TrainedTensor, gradient: Floats, rate: float, samples: int) -> NDArray[np.int64]:
     """The same from a float32 gradient."""
     length = step_length(rate, samples, tensor.norm, tensor.running.mean)
-    tensor.move(rounded_moves(gradient, length, tensor.inverse.astype(np.float32)))
     tensor.running.update(scaled(squared_norm(gradient), 0))
+    return rounded_moves(gradient, length, tensor.inverse.astype(np.float32))
 
 
-UPDATES: dict[str, Callable[[TrainedTensor, Any, float, int], None]] = {"int16": update, "float32": float_update}
+MOVES: dict[str, Callable[[TrainedTensor, Any, float, int], NDArray[np.int64]]] = {
+    "int16": moves_of,
+    "float32": float_moves_of,
+}
