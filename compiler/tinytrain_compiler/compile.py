@@ -94,6 +94,7 @@ def compile_model(
     """
     target = load_board(board)
     formats = formats_of(gradients, rounding)
+    formats.gradients.check(target)  # before the long part
     path = Path(model)
     prefix = _prefix(path.stem if name is None else name, explicit=name is not None)
     if classes < 1:
