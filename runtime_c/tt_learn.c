@@ -18,12 +18,12 @@ void tt_effective(const tt_learn_params *p, const tt_learn_state *s, int8_t *wei
     memcpy(weights, p->pretrained->weights, (size_t)l->bytes);
     for (int32_t i = 0; i < s->chosen; i++) {
         const int32_t group = s->channels[i] / l->group_inputs, within = s->channels[i] % l->group_inputs;
-        const int16_t *delta = s->deltas + i;
+        int32_t delta = i;
         for (int32_t o = 0; o < l->group_outputs; o++) {
             int8_t *w = weights + group * l->group_stride + o * l->output_stride + within;
             int32_t moved = 0; /* keeps the input's zero point folded into the bias */
             for (int32_t tap = 0; tap < l->taps; tap++, w += l->tap_stride, delta += s->chosen) {
-                const int8_t value = tt_clamp(*w + ((*delta + 128) >> 8), -128, 127);
+                const int8_t value = tt_clamp(*w + tt_delta_steps(s, delta), -128, 127);
                 moved += value - *w;
                 *w = value;
             }
@@ -63,23 +63,35 @@ static float root_of(float mean)
     return tt_scaled((float)tt_square_root(significand << (24 - odd)), (e - 24 + odd) / 2);
 }
 
+float tt_step_length(const tt_rate *rate, const tt_running *running, float norm)
+{
+    if (bits_of(running->mean) >> 23 == 0) {
+        return 0.0f;
+    }
+    const float per_sample = rate->rate / (float)rate->samples;
+    const float length = per_sample * norm / root_of(running->mean);
+    return bits_of(length) >> 23 == 0 ? 0.0f : length;
+}
+
 tt_step tt_step_size(const tt_rate *rate, const tt_running *running, float norm)
 {
     tt_step step = { 0, 0 };
-    if (bits_of(running->mean) >> 23 != 0) {
-        const float per_sample = rate->rate / (float)rate->samples;
-        const uint32_t bits = bits_of(per_sample * norm / root_of(running->mean));
-        if (bits >> 23 != 0) { /* fraction in [2^29, 2^30) */
-            step.fraction = (int32_t)(((bits & 0x7FFFFFu) | 0x800000u) << 6);
-            step.exponent = (int32_t)(bits >> 23) - 126;
-        }
+    const uint32_t bits = bits_of(tt_step_length(rate, running, norm));
+    if (bits != 0) { /* fraction in [2^29, 2^30) */
+        step.fraction = (int32_t)(((bits & 0x7FFFFFu) | 0x800000u) << 6);
+        step.exponent = (int32_t)(bits >> 23) - 126;
     }
     return step;
 }
 
 void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent)
 {
-    const float square = tt_scaled((float)sum, exponent);
+    tt_running_fold(running, tt_scaled((float)sum, exponent));
+}
+
+void tt_running_fold(tt_running *running, float square)
+{
+    square = tt_scaled(square, 0);
     running->seen += running->seen < INT32_MAX;
     running->mean += (square - running->mean) / (float)running->seen;
 }

@@ -13,6 +13,8 @@ from ..graph import Graph, Node
 from ..memory import Buffer, Extra, Span, align
 from ..ops import operator_of
 from ..ops.backward import saves_clip_mask
+from ..ops.base import Kernel
+from .formats import Formats
 from .options import DEFAULT, LearningOptions
 from .pool import LEARNT, SAVED, SelectionPlan, plan_pool
 from .prefix import Cut, last_cut
@@ -44,7 +46,7 @@ class LearntLayer:
     bias_offset: int
     running_offset: int  # weights' and biases' running means
     deltas_offset: int
-    deltas: int  # int16 values
+    deltas: int  # how many
     selected_offset: int | None = None  # of a candidate: its tt_selected
 
     @property
@@ -73,12 +75,31 @@ class TrainingPlan:
     extra: Extra = field(default_factory=lambda: Extra([], {}))
 
     @property
+    def formats(self) -> Formats:
+        return self.options.formats
+
+    def gradient_bytes(self, graph: Graph, tensor: str) -> int:
+        """Of the buffer that holds a tensor's gradient."""
+        return align(self.formats.gradients.element_bytes * graph.tensors[tensor].bytes)
+
+    @property
     def fisher_passes(self) -> int:
         """Over the samples, where the device chooses."""
         return self.selection.groups if self.selection is not None else 0
 
     def layer(self, node: Node) -> LearntLayer | None:
         return next((layer for layer in self.layers if layer.node.name == node.name), None)
+
+    def gradient_kernel(self, graph: Graph, node: Node) -> Kernel | None:
+        """The kernel that takes the node's gradient to its input, in the plan's format; None where it is a copy."""
+        layer = self.layer(node)
+        kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.learns_weights)
+        return None if kernel is None else self.formats.gradients.kernel(kernel, node)
+
+    def learning_kernel(self, graph: Graph, node: Node) -> Kernel:
+        """The kernel of the node's weight gradient and update, in the plan's format."""
+        kernel = operator_of(node).learning_kernel(node, graph.tensors)
+        return self.formats.rounding.kernel(self.formats.gradients.kernel(kernel, node))
 
 
 def parameter_bytes(node: Node, layer: LearntLayer) -> tuple[int, int]:
@@ -96,7 +117,8 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
     """
     plan = _with_layers(graph, scheme, classes, options)
     if scheme.candidates:
-        plan.selection = plan_pool(graph, scheme, align(plan.learnt_bytes), options.pool)
+        start, delta_bytes = align(plan.learnt_bytes), options.formats.rounding.delta_bytes
+        plan.selection = plan_pool(graph, scheme, start, options.pool, delta_bytes)
         plan.learnt_bytes = options.pool
     end = len(graph.nodes)  # the loss's step
     visited = backward_nodes(graph, scheme)
@@ -125,13 +147,15 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
             act("mask", plan.masks[node.name])
         layer = plan.layer(node)
         if layer is not None:
+            if layer.learns_weights:
+                plan.learning_kernel(graph, node)  # raises where there is none
             buffers += _layer_buffers(graph, plan, node, layer, forward[node.name], step)
             act("learn")
         candidate = layer is not None and layer.selected_offset is not None
         targets = [name for name in dict.fromkeys(node.inputs) if name in wanted]
         if not targets and not candidate:
             continue
-        kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.learns_weights)
+        kernel = plan.gradient_kernel(graph, node)
         if kernel is not None and targets:
             saved = operator_of(node).saved_bytes(node, graph.tensors)
             if saved:
@@ -140,12 +164,13 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
                 buffers.append(Buffer(plan.winners[node.name], [lifetime], purpose="masks"))
         if not targets:
             temporary = f"second gradient of {node.inputs[0]}"
-            lifetime = Span(step, step, align(2 * graph.tensors[node.inputs[0]].bytes))
+            lifetime = Span(step, step, plan.gradient_bytes(graph, node.inputs[0]))
             buffers.append(Buffer(temporary, [lifetime], purpose="gradients"))
             act("propagate", temporary, selecting=True)
             act("fisher", tensor=node.inputs[0], source=temporary)
         elif kernel is not None:
-            buffers += _propagate(graph, act, buffer_of, born, dies, targets[0], step, candidate)
+            size = plan.gradient_bytes(graph, targets[0])
+            buffers += _propagate(act, buffer_of, born, dies, targets[0], step, size, candidate)
         else:
             _share(act, node, buffer_of, born, dies, targets, gradient, step)
         if layer is not None and layer.learns_weights and kernel is not None:
@@ -157,10 +182,9 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
         first, final = min(f for f, _ in steps), max(b for _, b in steps)
         lifetime = Span(first, final, plan.selection.saved_bytes)
         buffers.append(Buffer(SAVED, [lifetime], purpose="saved_inputs"))
-    sizes = {name: align(2 * graph.tensors[name].bytes) for name in born}
-    buffers += [
-        Buffer(f"gradient of {name}", [Span(born[name], dies[name], sizes[name])], purpose="gradients") for name in born
-    ]
+    for name in born:
+        lifetime = Span(born[name], dies[name], plan.gradient_bytes(graph, name))
+        buffers.append(Buffer(f"gradient of {name}", [lifetime], purpose="gradients"))
     plan.extra = Extra(buffers, {graph.features: end})
     return plan
 
@@ -178,7 +202,8 @@ def _with_layers(graph: Graph, scheme: Scheme, classes: int, options: LearningOp
         running_offset = bias_offset + 4 * len(node.constants["bias"])
         deltas_offset = running_offset + 2 * RUNNING_BYTES
         selected = deltas_offset if node.name in candidates else None
-        offset = -(-(deltas_offset + (2 * deltas if selected is None else SELECTED_BYTES)) // 8) * 8
+        size = options.formats.rounding.delta_bytes * deltas if selected is None else SELECTED_BYTES
+        offset = -(-(deltas_offset + size) // 8) * 8
         layers.append(LearntLayer(node, chosen, bias_offset, running_offset, deltas_offset, deltas, selected))
     cut = last_cut(graph, scheme.layers)
     return TrainingPlan(scheme, options, layers, offset + head_bytes, cut, offset, head_bytes)
@@ -214,8 +239,8 @@ def _layer_buffers(
 
 
 def _propagate(
-    graph: Graph, act: _Recorder, buffer_of: dict[str, str], born: dict[str, int], dies: dict[str, int],
-    target: str, step: int, candidate: bool,
+    act: _Recorder, buffer_of: dict[str, str], born: dict[str, int], dies: dict[str, int],
+    target: str, step: int, size: int, candidate: bool,
 ) -> list[Buffer]:  # fmt: skip
     """The kernel writes a new buffer, or a temporary one that is then added to what is already there."""
     if target not in buffer_of:
@@ -230,7 +255,7 @@ def _propagate(
     if candidate:
         act("fisher", tensor=target, source=temporary)
     act("add", buffer_of[target], tensor=target, source=temporary)
-    return [Buffer(temporary, [Span(step, step, align(2 * graph.tensors[target].bytes))], purpose="gradients")]
+    return [Buffer(temporary, [Span(step, step, size)], purpose="gradients")]
 
 
 def _share(
