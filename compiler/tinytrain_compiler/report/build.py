@@ -12,6 +12,7 @@ from ..memory import MemoryPlan
 from ..ops import operator_of
 from ..ops.backward import TRAINED_MARGIN
 from ..training.plan import TrainingPlan
+from ..training.pool import SelectionPlan
 from ..training.scheme import backward_nodes
 from ..training.trainer import BIAS_MAX
 from .budget import FlashUse, SramUse, state_bytes
@@ -166,6 +167,28 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
                 "biases": len(layer.node.constants["bias"]),
             }
             for layer in training.layers
+        ],
+        "selection": None if training.selection is None else _selection(training.selection, training.learnt_bytes),
+    }
+
+
+def _selection(plan: SelectionPlan, pool: int) -> dict[str, Any]:
+    """What the device may choose from, and what each channel costs."""
+    return {
+        "pool_bytes": pool,
+        "fixed_bytes": plan.pool_offset,  # biases, running means, what was chosen; the rest is handed out
+        "saved_inputs_bytes": plan.saved_bytes,
+        "fisher_passes": plan.groups,
+        "candidates": [
+            {
+                "name": c.node.name,
+                "channels": c.channels,
+                "limit": c.limit,
+                "delta_bytes": c.delta_bytes,  # these three of one channel
+                "saved_bytes": c.saved_bytes,
+                "macs": c.macs,
+            }
+            for c in plan.candidates
         ],
     }
 
