@@ -168,14 +168,15 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
             }
             for layer in training.layers
         ],
-        "selection": None if training.selection is None else _selection(training.selection, training.learnt_bytes),
+        "selection": None if training.selection is None else _selection(training, training.selection),
     }
 
 
-def _selection(plan: SelectionPlan, pool: int) -> dict[str, Any]:
-    """What the device may choose from, and what each channel costs."""
+def _selection(training: TrainingPlan, plan: SelectionPlan) -> dict[str, Any]:
+    """What the device may choose from, what each channel costs, and where it writes down what it chose."""
+    selected = {layer.node.name: layer.selected_offset for layer in training.layers}
     return {
-        "pool_bytes": pool,
+        "pool_bytes": training.learnt_bytes,
         "fixed_bytes": plan.pool_offset,  # biases, running means, what was chosen; the rest is handed out
         "saved_inputs_bytes": plan.saved_bytes,
         "fisher_passes": plan.groups,
@@ -187,6 +188,7 @@ def _selection(plan: SelectionPlan, pool: int) -> dict[str, Any]:
                 "delta_bytes": c.delta_bytes,  # these three of one channel
                 "saved_bytes": c.saved_bytes,
                 "macs": c.macs,
+                "selected_offset": selected[c.node.name],  # of its tt_selected, in what is learnt
             }
             for c in plan.candidates
         ],
