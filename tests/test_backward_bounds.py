@@ -13,12 +13,13 @@ from graphs import GraphBuilder, describe, random_inputs
 from numpy.typing import NDArray
 from real_operators import real_forward
 from tinytrain_compiler.graph import Graph, Node
-from tinytrain_compiler.graph.gradient import MANTISSA_MAX, Factors, Gradient
+from tinytrain_compiler.graph.gradient import MANTISSA_MAX, Gradient
 from tinytrain_compiler.ops import Int8, operator_of
 from tinytrain_compiler.reference import run_all
 from tinytrain_compiler.resources import RUNTIME
 from tinytrain_compiler.training.backward import bias_gradient
-from tinytrain_compiler.training.trainer import BIAS_MAX, Running, TrainedTensor, update
+from tinytrain_compiler.training.steps import Running
+from tinytrain_compiler.training.trainer import BIAS_MAX, TrainedTensor, moves_of
 from tools import require_or_skip
 
 
@@ -175,10 +176,10 @@ def test_bias_sums_stay_in_int32_beyond_65538_pixels(tmp_path: Path) -> None:
         gradient = bias_gradient(Gradient(np.repeat(row, pixels, axis=0), 0))
         assert 2**29 <= np.abs(gradient.values).max() < INT32
         assert gradient.exponent == {65_537: 0, 65_538: 0, 65_539: 1, 131_077: 2}[pixels]
-        factors = Factors(np.full(2, MANTISSA_MAX, np.int16), 0)
-        bias = TrainedTensor(np.zeros(2, np.int64), -BIAS_MAX, BIAS_MAX, np.float32(1), factors)
-        bias.running = Running(np.float32(2**24), 3)
-        update(bias, gradient, 1.0, 1)
+        inverse, outputs = np.full(2, MANTISSA_MAX / 2**15), np.arange(2)
+        running = Running(np.float32(2**24), 3)
+        bias = TrainedTensor(np.zeros(2, np.int64), -BIAS_MAX, BIAS_MAX, np.float32(1), inverse, outputs, running)
+        bias.move(moves_of(bias, gradient, 1.0, 1))
         assert [int(v) for v in line.split()[:2]] == bias.deltas.tolist()
         assert np.float32(line.split()[2]) == bias.running.mean
         assert bias.deltas.any()
