@@ -40,6 +40,13 @@ def test_the_cut_lies_in_front_of_what_learns(learning: str, reader: str) -> Non
     assert graph.nodes[cut.step].name == reader
 
 
+def test_where_nothing_learns_but_a_head_everything_is_frozen() -> None:
+    graph = network()
+    cut = last_cut(graph, ())
+    assert graph.tensors[cut.tensor].bytes == 16, "the embedding, or its bytes in another shape"
+    assert graph.nodes[cut.step].name == "classifier"
+
+
 def test_a_little_work_is_repeated_where_features_are_much_smaller_in_front_of_it() -> None:
     b = GraphBuilder((8, 8, 3), seed=1)
     x = b.conv2d(b.input, 64, (3, 3), pad_before=(1, 1), pad_after=(1, 1), name="stem")

@@ -22,12 +22,13 @@ REPEATED = 1 / 32  # of the network's MACs may run once more in every step for t
 
 
 def last_cut(graph: Graph, learning: Collection[str]) -> Cut:
-    """Of the cuts just in front of these nodes the one with the fewest bytes, the last of equals; at worst the input.
+    """Of the cuts just in front of these nodes, or of the end where there are none, the one with the fewest bytes.
 
+    Of equals the last; at worst the network's input.
     A network narrows and widens again: features in front of a layer that widens are a fraction of those behind it.
     """
     root = renamed(graph)
-    first = next(step for step, node in enumerate(graph.nodes) if node.name in learning)
+    first = next((step for step, node in enumerate(graph.nodes) if node.name in learning), len(graph.nodes))
     last_use = {root[name]: step for step, node in enumerate(graph.nodes) for name in node.inputs}
     for kept in (graph.output, graph.features):
         last_use[root[kept]] = len(graph.nodes)
