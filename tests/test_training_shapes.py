@@ -76,7 +76,7 @@ static tt_status get_{n}(void *user, uint32_t index, int32_t epoch, int8_t *inpu
 static int run_{n}(void)
 {{
     static const uint32_t hidden[] = {{ {hidden} }};
-    static const tt_train_options options = {{ 3, 0.3f, 5 }};
+    static const tt_train_options options = {{ 3, 0.3f, 5, NULL }};
     uint8_t *const arena = aligned_alloc(16, ({N}_REGION0_BYTES + 15) / 16 * 16);
     {n}_session *const session = malloc(sizeof *session);
     const tt_samples samples = {{ 6, get_{n}, NULL }};
