@@ -1,6 +1,6 @@
 """Few-shot accuracy of every policy on real backbones and packs: the tables of docs/accuracy.md.
 
-    python benchmarks/accuracy.py MODELS DATA --results FILE.json [--policies P,P] [--backbones B,B] [--episodes N] [--jobs N]
+    python benchmarks/accuracy.py MODELS DATA --results FILE.json [--policies P,P] [--backbones B,B] [--episodes N]
 
 MODELS: a folder of ONNX backbones; DATA: packs (.npz), episodes.json. Runs the generated C on this machine. Every
 policy sees the same backbone, quantised once, the same episodes, the same augmentation and the same number of

@@ -1,5 +1,5 @@
 /*
- * TinyTrain runtime: inference sessions, the prototype head, training, and keeping what was learnt.
+ * TinyTrain runtime: inference sessions, few-shot heads, training, and keeping what was learnt.
  *
  * One copy of the runtime serves any number of compiled models. A model is a const descriptor in
  * flash; a session is what varies, in memory the caller owns. Nothing here allocates, prints,
@@ -42,7 +42,7 @@ typedef enum tt_status {
     TT_ERR_MEMORY = -3,    /* a region is smaller than the plan needs, or a storage slot than the state */
     TT_ERR_LABEL = -4,     /* a label outside 0 .. classes - 1 */
     TT_ERR_FULL = -5,      /* the class already has TT_MAX_SHOTS examples */
-    TT_ERR_POLICY = -6,    /* the model was compiled with --policy none: it cannot train */
+    TT_ERR_POLICY = -6,    /* the model was compiled with --policy none and a head that does not learn */
     TT_ERR_CANCELLED = -7, /* the progress callback stopped the training; what was learnt so far is kept */
     TT_ERR_EMPTY = -8,     /* nothing is stored, or only a save that never finished */
     TT_ERR_CORRUPT = -9,   /* what is stored is damaged */
@@ -53,6 +53,7 @@ typedef enum tt_status {
 
 /* --- Model: generated, const, in flash ------------------------------------------------------- */
 
+typedef struct tt_session tt_session;
 typedef struct tt_learning tt_learning; /* tt_train.h */
 
 typedef struct tt_model {
@@ -65,18 +66,20 @@ typedef struct tt_model {
     int32_t features_zero; /* zero point of the embedding */
     uint32_t classes;      /* room for prototypes */
     void (*run)(uint8_t *const regions[]); /* input to output, all inside the regions */
+    /* The head: the best of the classes with examples, and its score; label -1 where no class has any. */
+    void (*classify)(const tt_session *s, const int8_t *features, int32_t *label, int32_t *score);
     const tt_learning *learning; /* NULL: compiled without training */
     uint32_t digest[2];          /* of all that gives a saved state its meaning */
 } tt_model;
 
 /* --- Session: the caller's --------------------------------------------------------------------*/
 
-typedef struct tt_session {
+struct tt_session {
     const tt_model *model;              /* NULL until tt_init succeeds */
     uint8_t *regions[TT_MAX_REGIONS];   /* the caller's memory, at least model->region_bytes each */
     int16_t *sums;                      /* classes x features: sum of a class's embeddings */
     uint16_t *shots;                    /* classes: how many examples each sum holds */
-} tt_session;
+};
 
 /* A piece of the caller's memory. */
 typedef struct tt_region {
@@ -85,8 +88,9 @@ typedef struct tt_region {
 } tt_region;
 
 typedef struct tt_result {
-    int32_t label;          /* most similar class; before any enrolment the largest output; -1: no answer */
-    int32_t score;          /* cosine in Q15; before any enrolment the output byte itself */
+    int32_t label;          /* best class; before any enrolment the largest output; -1: no answer */
+    /* Q15: --head prototype: the cosine; --head linear: the probability. Before any enrolment the output byte itself. */
+    int32_t score;
     const int8_t *output;   /* the model's output, valid until the session's next call */
     const int8_t *features; /* the embedding, likewise */
 } tt_result;
@@ -194,7 +198,7 @@ tt_status tt_infer(tt_session *s, const int8_t *input, tt_result *result);
 /* Run the network and add the embedding to class label's prototype. */
 tt_status tt_enroll(tt_session *s, const int8_t *input, int32_t label);
 
-/* Drop all prototypes. What the layers have learnt stays. */
+/* Drop all classes: prototypes, and what the head has learnt. What the layers have learnt stays. */
 tt_status tt_forget(tt_session *s);
 
 /* Drop everything learnt: factory weights, no prototypes. */
@@ -207,8 +211,8 @@ tt_status tt_unlearn(tt_session *s);
 tt_status tt_select(tt_session *s, const tt_select_options *options, const tt_samples *samples);
 
 /*
- * Learn the support set: recomputes all prototypes and updates the layers that the model's policy chose.
- * Prototypes of earlier enrolments are replaced. progress may be NULL.
+ * Learn the support set: recomputes all prototypes and updates the layers that the model's policy chose, and the
+ * weights of a linear head. Earlier enrolments are replaced. progress may be NULL.
  */
 tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samples *samples,
                    tt_progress_fn *progress, void *user);

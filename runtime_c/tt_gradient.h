@@ -49,6 +49,13 @@ TT_INLINE int16_t tt_narrow(int32_t acc, int32_t shift)
     return (int16_t)(value > TT_MANTISSA_MAX ? TT_MANTISSA_MAX : value < -TT_MANTISSA_MAX ? -TT_MANTISSA_MAX : value);
 }
 
+/* The same from 64 bits; shift 0 .. 62. */
+TT_INLINE int16_t tt_mantissa(int64_t value, int32_t shift)
+{
+    const int64_t m = shift == 0 ? value : (value + (INT64_C(1) << (shift - 1))) >> shift;
+    return (int16_t)(m > TT_MANTISSA_MAX ? TT_MANTISSA_MAX : m < -TT_MANTISSA_MAX ? -TT_MANTISSA_MAX : m);
+}
+
 /* Bits to drop so that a value of this bound fits `bits` bits. */
 TT_INLINE int32_t tt_headroom(uint64_t bound, int32_t bits)
 {

@@ -1,8 +1,8 @@
 /*
- * Learning: effective parameters, updates, and the loss.
+ * Learning: effective parameters and updates.
  *
  * Weights in flash never change. A selected weight has an int16 delta (Q8.8) in RAM, a bias an int32 delta;
- * effective weight = saturate(flash + round(delta)). docs/numerics.md, "Updates" and "Loss".
+ * effective weight = saturate(flash + round(delta)). docs/numerics.md, "Updates".
  */
 #ifndef TT_LEARN_H
 #define TT_LEARN_H
@@ -105,10 +105,5 @@ void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent);
 /* Bias gradient: column sums of g (pixels x outputs), and its update. magnitude: of g. */
 void tt_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, int32_t pixels,
                    int32_t exponent, int32_t magnitude);
-
-/* Gradient of the loss with respect to the embedding (features mantissas); exponent returned through the pointer.
- * Returns 1 - p[label] with 15 fraction bits. scratch: 2 * classes int64. */
-int32_t tt_loss(const tt_model *model, const int16_t *sums, const uint16_t *shots, const int8_t *features,
-                int32_t label, int16_t *gradient, int32_t *exponent, int64_t *scratch);
 
 #endif

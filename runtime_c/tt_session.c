@@ -67,7 +67,7 @@ tt_status tt_infer(tt_session *s, const int8_t *input, tt_result *result)
     }
     result->output = output;
     result->features = features;
-    tt_head_classify(s->model, s->sums, s->shots, features, &result->label, &result->score);
+    s->model->classify(s, features, &result->label, &result->score);
     if (result->label < 0) { /* nothing enrolled: the network's own classes */
         result->label = 0;
         for (uint32_t i = 1; i < s->model->output_bytes; i++) {
@@ -85,7 +85,7 @@ tt_status tt_enroll(tt_session *s, const int8_t *input, int32_t label)
     const int8_t *output;
     const int8_t *features;
     const tt_status status = run(s, input, &output, &features);
-    return status != TT_OK ? status : tt_head_enroll(s->model, s->sums, s->shots, features, label);
+    return status != TT_OK ? status : tt_head_enroll(s, features, label);
 }
 
 tt_status tt_forget(tt_session *s)
@@ -95,6 +95,9 @@ tt_status tt_forget(tt_session *s)
     }
     memset(s->sums, 0, sizeof(int16_t) * s->model->classes * s->model->features);
     memset(s->shots, 0, sizeof(uint16_t) * s->model->classes);
+    if (s->model->learning != NULL) {
+        memset(tt_head_state(s), 0, s->model->learning->head_bytes);
+    }
     return TT_OK;
 }
 

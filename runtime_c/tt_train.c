@@ -82,7 +82,7 @@ static tt_status enroll_all(tt_session *s, source *from)
         status = features_of(s, from, i, TT_CLEAN, &label);
         if (status == TT_OK) {
             s->model->learning->suffix(s->regions, TT_KEEP_NOTHING);
-            status = tt_head_enroll(s->model, s->sums, s->shots, embedding(s), label);
+            status = tt_head_enroll(s, embedding(s), label);
         }
     }
     from->clean_stored = status == TT_OK;
@@ -97,15 +97,15 @@ tt_status tt_recompute_prototypes(tt_session *s, const tt_samples *samples)
 
 /* --- Steps ----------------------------------------------------------------------------------- */
 
-/* Loss of the embedding that suffix() left; its gradient's exponent. error: 1 - p[label] with 15 fraction bits. */
-static int32_t loss(const tt_session *s, int32_t label, int32_t *error)
+/* Loss of the embedding that suffix() left, and a step of the head unless rate is NULL; its gradient's exponent.
+ * error: 1 - p[label] with 15 fraction bits. */
+static int32_t loss(const tt_session *s, tt_rate *rate, int32_t label, int32_t *error)
 {
-    const tt_model *const m = s->model;
-    const tt_learning *const l = m->learning;
+    const tt_learning *const l = s->model->learning;
     int32_t exponent;
-    *error = tt_loss(m, s->sums, s->shots, embedding(s), label,
-                     (int16_t *)(void *)(s->regions[l->gradient_region] + l->gradient_offset), &exponent,
-                     (int64_t *)(void *)(s->regions[l->loss_region] + l->loss_offset));
+    *error = l->head->learn(s, rate, embedding(s), label,
+                            (int16_t *)(void *)(s->regions[l->gradient_region] + l->gradient_offset), &exponent,
+                            (int64_t *)(void *)(s->regions[l->loss_region] + l->loss_offset));
     return exponent;
 }
 
@@ -117,7 +117,7 @@ static tt_status step(tt_session *s, const source *from, uint32_t index, int32_t
     const tt_status status = features_of(s, from, index, epoch, &label);
     if (status == TT_OK) {
         l->suffix(s->regions, TT_KEEP);
-        l->backward(s->regions, rate, NULL, loss(s, label, error));
+        l->backward(s->regions, rate, NULL, loss(s, rate, label, error));
     }
     return status;
 }
@@ -131,7 +131,7 @@ tt_status tt_measure(tt_session *s, const tt_samples *samples, uint32_t index, c
     if (status == TT_OK) {
         int32_t error;
         l->suffix(s->regions, TT_KEEP_FISHER + fisher->group);
-        l->backward(s->regions, NULL, fisher, loss(s, label, &error));
+        l->backward(s->regions, NULL, fisher, loss(s, NULL, label, &error));
     }
     return status;
 }
@@ -169,8 +169,12 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
     tt_rate rate = { options->rate, (int32_t)samples->count, 0 };
     tt_progress at = { 0, options->epochs, 0, samples->count, 0, 0 };
     int32_t stop = 0;
+    const int32_t recomputes = s->model->learning->head->recomputes;
+    status = status != TT_OK ? status : enroll_all(s, &from);
     for (; status == TT_OK && at.epoch < options->epochs && !stop; at.epoch++) {
-        status = enroll_all(s, &from);
+        if (at.epoch > 0 && recomputes) {
+            status = enroll_all(s, &from);
+        }
         rate.rate = options->rate * (float)(options->epochs - at.epoch) / (float)options->epochs; /* linear decay */
         const order o = visiting_order(samples->count, at.epoch, options->seed);
         uint64_t total = 0;
@@ -187,7 +191,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
             stop = progress != NULL && progress(user, &at) != 0;
         }
     }
-    if (status == TT_OK) { /* features have moved: prototypes follow, also after a stop */
+    if (status == TT_OK && recomputes) { /* features have moved: prototypes follow, also after a stop */
         status = enroll_all(s, &from);
     }
     return status != TT_OK ? status : stop ? TT_ERR_CANCELLED : TT_OK;

@@ -4,6 +4,17 @@
 
 #include "tt_select.h"
 
+/* How a head learns. */
+typedef struct tt_head_learning {
+    /* Loss of one sample and a step of the head's own weights. gradient: of the loss with respect to the embedding,
+     * mantissas; its exponent is returned through the pointer. scratch: 2 * classes.
+     * rate: NULL for the loss alone. Returns 1 - p[label] with 15 fraction bits. */
+    int32_t (*learn)(const tt_session *s, tt_rate *rate, const int8_t *features, int32_t label, int16_t *gradient,
+                     int32_t *exponent, int64_t *scratch);
+    /* Class means follow the layers: computed again in front of each epoch and after the last, not of the first alone. */
+    int32_t recomputes;
+} tt_head_learning;
+
 /* A compiled backward pass. Offsets are into the session's regions. */
 struct tt_learning {
     void (*prefix)(uint8_t *const regions[]);               /* input to features: layers that never change */
@@ -12,9 +23,11 @@ struct tt_learning {
     /* After suffix(regions, TT_KEEP) and the loss: backward and update for one sample; or, where fisher is not NULL
      * and after TT_KEEP_FISHER + group, backward alone, adding to its scores. */
     void (*backward)(uint8_t *const regions[], tt_rate *rate, const tt_fisher *fisher, int32_t exponent);
-    uint32_t learnt_region, learnt_offset, learnt_bytes;       /* deltas and running means */
+    uint32_t learnt_region, learnt_offset, learnt_bytes;       /* what layers, then the head, then selected channels learn */
     uint32_t gradient_region, gradient_offset;                 /* the embedding's gradient: int16 */
     uint32_t loss_region, loss_offset;                         /* 2 * classes int64, while the loss is computed */
+    const tt_head_learning *head;
+    uint32_t head_offset, head_bytes;                          /* the head's part, counted from the region's start */
     const tt_selection *selection;                             /* NULL: what learns is fixed */
 };
 
@@ -29,5 +42,12 @@ tt_status tt_recompute_prototypes(tt_session *s, const tt_samples *samples);
 
 /* A Fisher pass over one sample, as it looks in the first epoch. */
 tt_status tt_measure(tt_session *s, const tt_samples *samples, uint32_t index, const tt_fisher *fisher);
+
+/* What a head has learnt: head_bytes, all zero after tt_forget(). */
+TT_INLINE void *tt_head_state(const tt_session *s)
+{
+    const tt_learning *const l = s->model->learning;
+    return s->regions[l->learnt_region] + l->head_offset;
+}
 
 #endif

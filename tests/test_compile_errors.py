@@ -168,6 +168,11 @@ def test_bad_mean(refuse: Refuse, small_model: Path) -> None:
     refuse(small_model, "--std", "nan", says=["--std must be finite"])
 
 
+@pytest.mark.parametrize("head", ["cosine", "Linear", ""])
+def test_bad_head(refuse: Refuse, small_model: Path, head: str) -> None:
+    refuse(small_model, "--head", head, says=[f"error: --head {head}: choose one of prototype, linear"])
+
+
 def test_bad_number_of_classes(refuse: Refuse, small_model: Path) -> None:
     refuse(small_model, "--classes", "0", says=["--classes", "x>=1"])
 

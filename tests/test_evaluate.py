@@ -238,6 +238,22 @@ def test_float_samples_are_not_augmented(model: CompiledModel, pack: Pack, episo
     assert trained[:6] == trained[6:]
 
 
+def test_a_linear_head_is_trained_even_where_no_layer_is(
+    model: CompiledModel, pack: Pack, episodes: list[Episode]
+) -> None:
+    linear = LearnerOptions(head="linear")
+    found = run_episodes(model, pack, episodes[:2], ["none", "last-layer"], epochs=4, options=linear)
+    assert all(len(result.stats.losses) == 4 for results in found.values() for result in results)
+    plain = run_episodes(model, pack, episodes[:2], ["none"], options=LearnerOptions(head="prototype"))["none"]
+    assert [r.accuracy for r in plain] == [
+        r.accuracy for r in run_episodes(model, pack, episodes[:2], ["none"])["none"]
+    ]
+    assert plain[0].stats.losses == ()
+    assert found["none"][0].sram_bytes > plain[0].sram_bytes
+    with pytest.raises(UsageError, match="--head square: choose one of prototype, linear"):
+        run_episodes(model, pack, episodes[:1], ["none"], options=LearnerOptions(head="square"))
+
+
 def test_wrong_requests(model: CompiledModel, pack: Pack, episodes: list[Episode]) -> None:
     with pytest.raises(UsageError, match="policy 'nome' does not exist, did you mean none"):
         evaluate(model, pack, episodes, ["nome"])

@@ -22,7 +22,7 @@ ONE = 1 << 15
 
 
 class Model(ctypes.Structure):
-    """tt_model of tinytrain.h; the head reads three of its fields."""
+    """tt_model of tinytrain.h; the heads read four of its fields."""
 
     _fields_ = (
         ("name", ctypes.c_char_p),
@@ -33,11 +33,24 @@ class Model(ctypes.Structure):
         ("features_zero", ctypes.c_int32),
         ("classes", ctypes.c_uint32),
         ("run", ctypes.c_void_p),
+        ("classify", ctypes.c_void_p),
+        ("learning", ctypes.c_void_p),
+    )
+
+
+class Session(ctypes.Structure):
+    """tt_session of tinytrain.h."""
+
+    _fields_ = (
+        ("model", ctypes.c_void_p),
+        ("regions", ctypes.c_void_p * 4),
+        ("sums", ctypes.c_void_p),
+        ("shots", ctypes.c_void_p),
     )
 
 
 class CHead:
-    """tt_head.c behind the reference's interface."""
+    """tt_prototype.c behind the reference's interface."""
 
     def __init__(self, library: ctypes.CDLL, classes: int, features: int, zero_point: int) -> None:
         self._library = library
@@ -50,13 +63,14 @@ class CHead:
 
     def classify(self, features: Int8) -> tuple[int, int]:
         label, score = ctypes.c_int32(77), ctypes.c_int32(77)
-        self._library.tt_head_classify(*self._state(features), ctypes.byref(label), ctypes.byref(score))
+        self._library.tt_prototype_classify(*self._state(features), ctypes.byref(label), ctypes.byref(score))
         return label.value, score.value
 
     def _state(self, features: Int8) -> list[object]:
         self._held = np.ascontiguousarray(features)
-        arrays = (self.sums, self.shots, self._held)
-        return [ctypes.byref(self._model), *(ctypes.c_void_p(array.ctypes.data) for array in arrays)]
+        places = (self.sums.ctypes.data, self.shots.ctypes.data)
+        self._session = Session(ctypes.addressof(self._model), (ctypes.c_void_p * 4)(), *places)
+        return [ctypes.byref(self._session), ctypes.c_void_p(self._held.ctypes.data)]
 
 
 Heads = Callable[[int, int, int], tuple[PrototypeHead, CHead]]
@@ -68,7 +82,8 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Heads:
     require_or_skip("gcc")
     library = tmp_path_factory.mktemp("head") / "head.so"
     flags = ["-std=c11", "-O2", "-fPIC", "-shared", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
-    subprocess.run(["gcc", *flags, str(RUNTIME / "tt_head.c"), "-o", str(library)], check=True)
+    sources = [str(RUNTIME / name) for name in ("tt_head.c", "tt_prototype.c")]
+    subprocess.run(["gcc", *flags, *sources, "-o", str(library)], check=True)
     loaded = ctypes.CDLL(str(library))
     return lambda *sizes: (PrototypeHead(*sizes), CHead(loaded, *sizes))
 

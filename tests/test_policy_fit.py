@@ -33,11 +33,11 @@ def graph_and_names() -> tuple[Graph, list[str]]:
 @pytest.mark.parametrize(
     "layers",
     [
-        {"last": 0},
-        {"last": 7},
-        {"last": 1, "project": 5, "depthwise": 0},
+        {"vector": 0},
+        {"vector": 7},
+        {"vector": 1, "project": 5, "depthwise": 0},
         {"expand": 3},  # not among the last layers
-        {"stem": 1, "project": 17, "last": 0},
+        {"stem": 1, "project": 17, "vector": 0},
     ],
 )
 def test_scheme_as_a_file_is_read_back_as_it_was(layers: dict[str, int], tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_scheme_as_a_file_is_read_back_as_it_was(layers: dict[str, int], tmp_pat
 
 def test_smaller_schemes_are_the_largest_that_pass() -> None:
     graph, names = graph_and_names()
-    full = scheme_of({"stem": 0, "expand": 7, "depthwise": 0, "project": 16, "last": 7})
+    full = scheme_of(dict.fromkeys(names, 0) | {"expand": 7, "project": 16, "vector": 7})
 
     def channels(scheme: Scheme) -> int:
         return sum(len(layer.channels) for layer in scheme.layers.values())

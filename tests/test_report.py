@@ -189,4 +189,4 @@ def test_training_section_says_what_learns() -> None:
     assert training["weights"] == sum(layer["weights"] for layer in training["layers"])
     assert training["biases"] == sum(layer["biases"] for layer in training["layers"])
     assert training["saturation"]["weight_delta"] == 32767 / 256
-    assert report_of(graph)["training"] == {"policy": "none"}
+    assert report_of(graph)["training"] == {"policy": "none", "head": "prototype"}

@@ -17,6 +17,7 @@ from tinytrain_compiler.errors import DoesNotFitError
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.targets.host import HostModel
+from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.pool import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.selection import (
@@ -57,7 +58,9 @@ class Case:
 
     def __init__(self, directory: Path, pool: int = POOL) -> None:
         self.graph, self.scheme = network()
-        self.lowered = lower(self.graph, load_board("stm32f746"), "net", CLASSES, self.scheme, pool=pool)
+        self.lowered = lower(
+            self.graph, load_board("stm32f746"), "net", CLASSES, self.scheme, options=LearningOptions(pool=pool)
+        )
         sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None))
         self.directory = directory / "model"
         write_files(self.directory, {path: text.encode() for path, text in sources.items()})
@@ -178,7 +181,7 @@ def test_any_selection_fits(case: Case, data: st.DataObject) -> None:
 def test_a_pool_that_is_too_small_says_how_large_it_must_be() -> None:
     graph, scheme = network()
     with pytest.raises(DoesNotFitError, match=r"training pool of 256 bytes is too small.*--pool 1"):
-        lower(graph, load_board("stm32f746"), "net", CLASSES, scheme, pool=256)
+        lower(graph, load_board("stm32f746"), "net", CLASSES, scheme, options=LearningOptions(pool=256))
 
 
 def test_the_norm_of_what_is_selected_is_that_of_the_real_weights(case: Case) -> None:

@@ -1,8 +1,9 @@
-"""Training: NumPy reference = host C = emulated cores, in every byte of what is learnt."""
+"""Training, with every head: NumPy reference = host C = emulated cores, in every byte of what is learnt."""
 
 from __future__ import annotations
 
 import ctypes
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
+from tinytrain_compiler.training.heads import HEADS, PROTOTYPE, HeadKind
+from tinytrain_compiler.training.linear import LinearHead
+from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.plan import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions, visiting_order
@@ -72,10 +76,17 @@ def samples(graph: Graph) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
 class Case:
     """The network written as C, and its training by the reference."""
 
-    def __init__(self, directory: Path, board: str = "stm32f746") -> None:
+    def __init__(
+        self, directory: Path, board: str = "stm32f746", head: HeadKind = PROTOTYPE, layers: bool = True
+    ) -> None:
+        """layers: whether any of them learn."""
         self.graph, self.scheme = network()
-        self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme)
-        sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None))
+        if not layers:
+            self.scheme = Scheme({})
+        scheme = self.scheme if layers or head.learns else None
+        self.head, self.options = head, LearningOptions(head)
+        self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, scheme, options=self.options)
+        sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None, head.name))
         self.directory = directory / "model"
         write_files(self.directory, {path: text.encode() for path, text in sources.items()})
         self.clean, self.noisy = samples(self.graph)
@@ -91,17 +102,28 @@ class Case:
         assert plan is not None
         return host.region(place.region)[place.offset : place.offset + plan.learnt_bytes].tobytes()
 
+    def reference(self) -> ReferenceTrainer:
+        return ReferenceTrainer(self.graph, self.scheme, CLASSES, self.options)
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return Case(tmp_path_factory.mktemp("training"))
+
+@pytest.fixture(scope="module", params=HEADS.values(), ids=HEADS.keys())
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(tmp_path_factory.mktemp("training"), head=request.param)
 
 
 @pytest.fixture(scope="module")
 def reference(case: Case) -> ReferenceTrainer:
-    trainer = ReferenceTrainer(case.graph, case.scheme, CLASSES)
+    trainer = case.reference()
     trainer.train(case.sample, LABELS, OPTIONS)
     return trainer
+
+
+def head_bytes(trainer: ReferenceTrainer) -> bytes:
+    """What the reference's head has learnt, as the C side lays it out."""
+    if not isinstance(trainer.head, LinearHead):
+        return b""
+    running = trainer.head.running
+    return struct.pack("<fi", running.mean, running.seen) + trainer.head.deltas.astype("<i2").tobytes()
 
 
 def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(case: Case, reference: ReferenceTrainer) -> None:
@@ -122,14 +144,16 @@ def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(case: Case
             assert deltas.tolist() == reference.weights[name].deltas.reshape(-1).tolist()
             assert running[0] == reference.weights[name].running.mean
             assert np.abs(deltas).max() > 64, "the layer must have moved"
+    assert learnt[case.lowered.training.head_offset :].tobytes() == head_bytes(reference)
     tensors = [*reference.weights.values(), *reference.biases.values()]
-    assert trained.saturated == sum(tensor.saturated for tensor in tensors)
+    saturated = reference.head.saturated if isinstance(reference.head, LinearHead) else 0
+    assert trained.saturated == saturated + sum(tensor.saturated for tensor in tensors)
     assert [(a.label, a.score) for a in answers] == [reference.infer(x) for x in case.clean]
 
 
 def test_training_lowers_the_error_and_answers_the_support_set(case: Case) -> None:
     with case.host() as host:
-        repeated = host.train(lambda i, e: case.sample(i, e % OPTIONS.epochs if e >= 0 else e), LABELS, 150, 0.2)
+        repeated = host.train(lambda i, e: case.sample(i, e % OPTIONS.epochs if e >= 0 else e), LABELS, 400, 0.1)
         answers = [host.infer(x).label for x in case.clean]
     assert np.mean(repeated.errors[-5:]) < 0.5 * repeated.errors[0]
     assert answers == LABELS
@@ -166,26 +190,41 @@ def test_ten_thousand_steps_neither_drift_nor_break(case: Case) -> None:
 
 
 @pytest.mark.parametrize("board", ["stm32f746", "nrf52840dk", "mps2_an385", "rp2040"])
-def test_emulated_cores_learn_the_same_bytes(board: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", HEADS)
+def test_emulated_cores_learn_the_same_bytes(head: str, board: str, tmp_path: Path) -> None:
     require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
-    case = Case(tmp_path, board)
+    cores_learn_like_the_host(Case(tmp_path, board, HEADS[head]), board, tmp_path)
+
+
+@pytest.mark.parametrize("board", ["stm32f746", "mps2_an385"])
+def test_emulated_cores_train_a_head_alone(board: str, tmp_path: Path) -> None:
+    require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
+    cores_learn_like_the_host(Case(tmp_path, board, HEADS["linear"], layers=False), board, tmp_path)
+
+
+def cores_learn_like_the_host(case: Case, board: str, tmp_path: Path) -> None:
     machine = emulation_board(load_board(board))
     banks = emulation_banks(machine, case.lowered.plan.region_banks)
     firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")
     steps = OPTIONS.epochs * SAMPLES
-    ran = train_on_qemu(firmware, machine, pack_training(case.sample, LABELS, OPTIONS), steps, tmp_path / "run")
+    ran = train_on_qemu(
+        firmware, machine, pack_training(case.sample, LABELS, OPTIONS, case.head), steps, tmp_path / "run"
+    )
     with case.host() as host:
         host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
         flash = SimulatedFlash(host.state_bytes)
         host.save(flash)
         state = flash.slot(0)[64 : 64 + len(ran.learnt)]  # deltas, running means, sums, shots
-        assert state.startswith(case.learnt(host))
+        learnt = case.learnt(host)
+    assert any(learnt)
+    assert state.startswith(learnt)
     assert ran.learnt == state, "trained, saved, and loaded into a new session"
     assert len(ran.steps) == steps
     parts = list(zip(*ran.steps, strict=True))
-    assert all(min(part) > 1000 for part in parts)
+    assert all(min(part) > 1000 for part in parts[:2])
     assert max(parts[0]) < 1.01 * min(parts[0]), "a forward pass takes the same every time"
-    assert ran.steps[0].backward < min(parts[2][1:]), "the first step updates nothing"
+    if case.scheme.layers:
+        assert 1000 < ran.steps[0].backward < min(parts[2][1:]), "the first step updates nothing"
     assert sum(ran.per_step) == ran.per_step.total
     assert ran.stack_bytes < 4096
 

@@ -1,4 +1,7 @@
-"""The commands. Progress and errors go to stderr; with --json, stdout is one JSON document and nothing else."""
+"""The commands; cli_evaluate.py holds the longest.
+
+Progress and errors go to stderr; with --json, stdout is one JSON document and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
+from .cli_evaluate import evaluate
+from .cli_options import count_option, directory_argument, json_option, mean_option, std_option
 from .cli_progress import bar, echo_bounds, echo_training, stages
 from .errors import EXIT_INTERNAL, TinyTrainError, UsageError
 
@@ -17,34 +22,14 @@ if TYPE_CHECKING:
     from .boards import Board
     from .graph import Graph
 
-# Heavy modules (numpy, onnx, rich) are imported inside the commands: --help must answer at once.
-
-
-class Numbers(click.ParamType[tuple[float, ...]]):
-    """One number, or one per channel: 127.5 or 123.7,116.3,103.5."""
-
-    name = "number[,number...]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(float(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a number or a comma-separated list of numbers", param, ctx)
-
-
-_mean = click.option("--mean", type=Numbers(), default="127.5", show_default=True, help="Subtracted from a raw pixel.")
-_std = click.option("--std", type=Numbers(), default="127.5", show_default=True, help="Then divided by this.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
-_directory = click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
-_count = click.option("--inputs", "count", type=click.IntRange(1), help="How many test inputs to run.")
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tinytrain")
 def tinytrain() -> None:
     """Compile pretrained ONNX networks into C that runs, and learns, on microcontrollers."""
+
+
+tinytrain.add_command(evaluate)
 
 
 @tinytrain.command("compile")
@@ -56,8 +41,8 @@ def tinytrain() -> None:
     metavar="FILE.npz|DIR",
     help="Pictures or arrays the int8 ranges come from. Without it: generated noise, accuracy unverified.",
 )
-@_mean
-@_std
+@mean_option
+@std_option
 @click.option("--name", metavar="PREFIX", help="Prefix of all symbols and files (default: the model file's name).")
 @click.option("--classes", type=click.IntRange(1), default=10, show_default=True, help="Room for few-shot classes.")
 @click.option(
@@ -82,8 +67,11 @@ def tinytrain() -> None:
 @click.option(
     "--sram", type=click.IntRange(1), metavar="KIB", help="SRAM the model may use, stack included (default: all)."
 )
+@click.option(
+    "--head", default="prototype", show_default=True, help="What classifies: prototype, or linear, which learns too."
+)
 @click.option("--dump-after", metavar="PASS", help="Print the graph to stderr after a pass (or 'import', or 'all').")
-@_json
+@json_option
 def compile_command(
     model: Path,
     board: str,
@@ -97,6 +85,7 @@ def compile_command(
     scheme: Path | None,
     pool: int,
     sram: int | None,
+    head: str,
     dump_after: str | None,
     as_json: bool,
 ) -> None:
@@ -118,8 +107,8 @@ def compile_command(
     with stages() as progress:
         artifacts = compile_model(
             model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
-            name=name, classes=classes, policy=policy, scheme=scheme, pool=1024 * pool, sram=sram, progress=progress,
-            observe=dump,
+            name=name, classes=classes, policy=policy, scheme=scheme, pool=1024 * pool, sram=sram, head=head,
+            progress=progress, observe=dump,
         )  # fmt: skip
     if as_json:
         _print_json(artifacts.report)
@@ -130,8 +119,8 @@ def compile_command(
 
 
 @tinytrain.command()
-@_directory
-@_count
+@directory_argument
+@count_option
 @click.option(
     "--data", type=click.Path(path_type=Path, exists=True), metavar="FILE.npz|DIR", help="Also run all of this data."
 )
@@ -142,9 +131,9 @@ def compile_command(
     metavar="MODEL.onnx",
     help="With --data: compare top-1 with this float model.",
 )
-@_mean
-@_std
-@_json
+@mean_option
+@std_option
+@json_option
 def verify(
     directory: Path, count: int | None, data: Path | None, float_model: Path | None,
     mean: tuple[float, ...], std: tuple[float, ...], as_json: bool,
@@ -181,11 +170,11 @@ def verify(
 
 
 @tinytrain.command()
-@_directory
-@_count
+@directory_argument
+@count_option
 @click.option("--core-of", metavar="BOARD", help="Run the same sources on the core of another board.")
 @click.option("--profile", is_flag=True, help="Also count instructions per function.")
-@_json
+@json_option
 def emulate(directory: Path, count: int | None, core_of: str | None, profile: bool, as_json: bool) -> None:
     """Build the firmware in DIR, run it on an emulated core, compare every byte with the reference."""
     from .boards import load_board
@@ -220,9 +209,9 @@ def emulate(directory: Path, count: int | None, core_of: str | None, profile: bo
 
 
 @tinytrain.command()
-@_directory
+@directory_argument
 @click.option("--core-of", metavar="BOARD", help="Compile the same sources for the core of another board.")
-@_json
+@json_option
 def stack(directory: Path, core_of: str | None, as_json: bool) -> None:
     """The most stack that each function of the model in DIR can take, proven from its machine code."""
     from .boards import load_board
@@ -241,65 +230,7 @@ def stack(directory: Path, core_of: str | None, as_json: bool) -> None:
 
 
 @tinytrain.command()
-@_directory
-@click.option("--pack", type=click.Path(path_type=Path), required=True, metavar="FILE.npz", help="Images and labels.")
-@click.option("--episodes", type=click.Path(path_type=Path), metavar="FILE.json", help="Fixed episodes; else drawn.")
-@click.option("--way", type=click.IntRange(1), default=10, show_default=True, help="Classes of a drawn episode.")
-@click.option("--shot", type=click.IntRange(1), default=5, show_default=True, help="Examples a class.")
-@click.option("--queries", type=click.IntRange(1), default=10, show_default=True, help="Queries a class.")
-@click.option("--policy", "policies", default="none", show_default=True, metavar="P[,P]", help="What learns.")
-@click.option("--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="For sparse-update.")
-@click.option("--count", type=click.IntRange(1), help="How many episodes (default: all of the file, or 20).")
-@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes over the support set.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate (default: the policy's).")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time.")
-@click.option("--no-emulation", is_flag=True, help="Do not measure the instructions of a step on an emulated core.")
-@_json
-def evaluate(
-    directory: Path,
-    pack: Path,
-    episodes: Path | None,
-    way: int,
-    shot: int,
-    queries: int,
-    policies: str,
-    scheme: Path | None,
-    count: int | None,
-    epochs: int,
-    rate: float | None,
-    seed: int,
-    jobs: int,
-    no_emulation: bool,
-    as_json: bool,
-) -> None:
-    """Few-shot accuracy of the C in DIR on this machine: enrol, train, classify, episode by episode."""
-    from rich.console import Console
-
-    from .compiled import load_compiled
-    from .evaluate import LearnerOptions, load_episodes, load_pack, print_results, sample_episodes
-    from .evaluate import evaluate as run_evaluate
-
-    model, data = load_compiled(directory), load_pack(pack)
-    if episodes is None:
-        chosen = sample_episodes(data, way, shot, queries, count or 20, seed)
-    else:
-        chosen = load_episodes(episodes, data)
-    options = LearnerOptions(learning_rate=rate, scheme=scheme)
-    with bar(f"episodes of {data.name}") as progress:
-        found = run_evaluate(
-            model, data, chosen, policies.split(","), count=count, epochs=epochs, options=options, seed=seed,
-            workers=jobs, progress=progress, emulation=not no_emulation,
-            note=lambda text: click.echo(f"note: {text}", err=True),
-        )  # fmt: skip
-    if as_json:
-        _print_json(found)
-    else:
-        print_results([found], Console())
-
-
-@tinytrain.command()
-@_json
+@json_option
 def boards(as_json: bool) -> None:
     """List the boards."""
     from .boards import list_boards, load_board
@@ -320,7 +251,7 @@ def _board_facts(board: Board) -> dict[str, Any]:
 
 
 @tinytrain.command()
-@_json
+@json_option
 def ops(as_json: bool) -> None:
     """List the ONNX operators that compile, and their limits."""
     from .frontends.onnx_support import support_table

@@ -61,7 +61,7 @@ def echo_bounds(bounds: dict[str, int]) -> None:
 
 def echo_training(found: dict[str, Any]) -> None:
     click.echo(
-        f"training ({found['policy']}): {found['steps']} steps, {found['mismatched_bytes']} of "
+        f"training ({found['policy']}, {found['head']} head): {found['steps']} steps, {found['mismatched_bytes']} of "
         f"{found['learnt_bytes']:,} learnt bytes differ from this machine's"
     )
     click.echo(

@@ -35,6 +35,8 @@ from .quantize.input_bytes import pixel_map, quantize_samples
 from .quantize.quantizer import quantize, top1_agreement
 from .report import build_report, plan_that_fits
 from .report.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
+from .training.heads import PROTOTYPE, head_kind
+from .training.options import DEFAULT, LearningOptions
 from .training.plan import TrainingPlan, plan_training
 from .training.policies import scheme_for
 from .training.pool import DEFAULT_POOL
@@ -77,6 +79,7 @@ def compile_model(
     scheme: str | Path | None = None,
     pool: int = DEFAULT_POOL,
     sram: int | None = None,
+    head: str = "prototype",
     progress: Progress = lambda stage: None,
     observe: Callable[[str, Graph], None] = lambda name, graph: None,
 ) -> Artifacts:
@@ -84,10 +87,11 @@ def compile_model(
 
     model: float or QDQ ONNX. calibration: an .npz/.npy or a folder of pictures, None for generated
     noise. mean, std: how raw pixels become inputs, one number or one per channel. classes: room for
-    few-shot prototypes. policy: what learns on the device (training/policies.py); scheme: its file, for
+    few-shot classes. policy: what learns on the device (training/policies.py); scheme: its file, for
     `sparse-update` or `tinytrain`; pool: bytes for what `tinytrain` learns. sram: KiB that arena, session and
-    stack may take, where the application needs the rest of the board's; None for all of it. progress is told each
-    stage as it begins, observe the graph after the import and after each pass.
+    stack may take, where the application needs the rest of the board's; None for all of it. head: what classifies
+    (training/heads.py). progress is told each stage as it begins, observe the graph after the import and after each
+    pass.
 
     Errors: UsageError, UnsupportedModelError (exit code 2), DoesNotFitError (3). Nothing is written
     unless everything succeeds.
@@ -95,6 +99,7 @@ def compile_model(
     target = load_board(board)
     path = Path(model)
     prefix = _prefix(path.stem if name is None else name, explicit=name is not None)
+    kind = head_kind(head)
     if classes < 1:
         raise UsageError(f"--classes {classes}: at least one class is needed")
     if sram is not None and not 0 < 1024 * sram <= target.ram_bytes:
@@ -131,25 +136,29 @@ def compile_model(
 
     progress("planning memory")
     learning = scheme_for(graph, policy, None if scheme is None else Path(scheme))
+    learning = scheme_for(graph, policy, None if scheme is None else Path(scheme), kind)
     limit = None if sram is None else 1024 * sram
+    by = LearningOptions(kind, pool)
     lowered, inference = plan_that_fits(
-        policy, learning, lambda chosen: lower(graph, target, prefix, classes, chosen, limit, pool)
+        policy, learning, lambda chosen: lower(graph, target, prefix, classes, chosen, limit, by)
     )
 
     progress("generating C")
     report = build_report(
         graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
         name=prefix, source=path.name, sha256=loaded.sha256, calibration=samples.description,
-        top1_agreement=agreement, classes=classes, policy=policy, training=lowered.training,
+        top1_agreement=agreement, classes=classes, policy=policy, head=head, training=lowered.training,
         inference=inference.plan,
     )  # fmt: skip
     pixels = pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
     if policy != "none":
         options += f" --policy {policy}"
+    if kind != PROTOTYPE:
+        options += f" --head {head}"
     if sram is not None:
         options += f" --sram {sram}"
-    sources = emit(lowered, ModelInfo(prefix, loaded.sha256, options, classes, pixels))
+    sources = emit(lowered, ModelInfo(prefix, loaded.sha256, options, classes, pixels, head))
     files = {name: text.encode() for name, text in sources.items()}
     files["report.json"] = _json(report)
     files[f"{prefix}.qdq.onnx"] = _deterministic(qdq)
@@ -174,26 +183,27 @@ class Lowered:
     sram: SramUse
     flash: FlashUse
     classes: int
+    options: LearningOptions
     training: TrainingPlan | None = None
 
 
 def lower(
     graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None,
-    sram_limit: int | None = None, pool: int = DEFAULT_POOL,
+    sram_limit: int | None = None, options: LearningOptions = DEFAULT,
 ) -> Lowered:  # fmt: skip
     """Plan memory and choose kernels; says nothing yet about whether it fits.
 
     scheme: what learns, if anything. sram_limit: bytes the model may use, None for all that the board has.
-    pool: bytes for what a scheme with candidates learns.
+    options: how it learns.
     """
     session = session_bytes(classes, graph.tensors[graph.features].bytes)
-    training = plan_training(graph, scheme, classes, pool) if scheme is not None else None
+    training = plan_training(graph, scheme, classes, options) if scheme is not None else None
     extra = training.extra if training is not None else None
     plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)
     kernels = kernel_table(graph, prefix)
     return Lowered(
         graph, board, plan, kernels, sram_use(plan, board, session, sram_limit), flash_use(kernels, board, training),
-        classes, training,
+        classes, options, training,
     )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def emulate(
     }
     if ran.profile is not None:
         found["profile"] = {symbol: n // len(inputs) for symbol, n in ran.profile.items()}
-    if model.report["training"]["policy"] != "none":
+    if "learnt_bytes" in model.report["training"]:
         found["training"] = emulate_training(model, core_of=core_of, profile=profile, progress=progress)
     return found
 
@@ -90,16 +90,17 @@ def emulate_training(
     timeout_s: float = 300,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Train on a few test inputs on QEMU and compare every byte that the layers learnt with this machine's C.
+    """Train on a few test inputs on QEMU and compare every byte that was learnt with this machine's C.
 
-    Returns policy, steps, mismatched_bytes, learnt_bytes, instructions_per_step and of these instructions_forward,
-    instructions_loss and instructions_backward (updates included), stack_bytes (deepest, the emulator's program
-    included) and, with `profile`, instructions per function and step.
+    Returns policy, head, steps, mismatched_bytes, learnt_bytes, instructions_per_step and of these
+    instructions_forward, instructions_loss and instructions_backward (updates included), stack_bytes (deepest, the
+    emulator's program included) and, with `profile`, instructions per function and step.
     """
+    training = model.report["training"]
     task = short_training(model.inputs(samples), model.report["model"]["classes"], epochs)
     measured = measure_training(
-        model.directory, model.name, core_of or model.board, model.region_banks, task, profile=profile,
-        timeout_s=timeout_s, progress=progress,
+        model.directory, model.name, core_of or model.board, model.region_banks, task, head=training["head"],
+        fisher_passes=training["fisher_passes"], profile=profile, timeout_s=timeout_s, progress=progress,
     )  # fmt: skip
     ran = measured.ran
     _check_stack(ran.stack_bytes, measured.stack_bound)
@@ -107,11 +108,12 @@ def emulate_training(
         options = task.options
         host.train(task.sample, task.labels, options.epochs, options.rate, options.seed)
         place = next(b for b in model.report["buffers"] if b["purpose"] == "learnt")
-        size = model.report["training"]["learnt_bytes"]
+        size = training["learnt_bytes"]
         learnt = host.region(place["region"])[place["offset"] : place["offset"] + size].tobytes()
     step = ran.per_step
     found = {
-        "policy": model.report["training"]["policy"],
+        "policy": training["policy"],
+        "head": training["head"],
         "steps": task.steps,
         "mismatched_bytes": sum(a != b for a, b in zip(learnt, ran.learnt[:size], strict=True)),
         "learnt_bytes": size,

@@ -29,11 +29,17 @@ def state_digest(graph: Graph, training: TrainingPlan | None, pixels: PixelMap |
     ]
     tensors = [(tensor.shape, tensor.quantization) for tensor in graph.tensors.values()]
     ends = [number[name] for name in (graph.input, graph.output, graph.features)]
-    learnt = None if training is None else (_learnt(graph, training), training.learnt_bytes)
+    learnt = None if training is None else (_learnt(graph, training), _kept(training))
     hashed = hashlib.sha256()
     _feed(hashed, (tensors, nodes, ends, learnt, pixels))
     first = hashed.digest()[:8]
     return int.from_bytes(first[:4], "little"), int.from_bytes(first[4:], "little")
+
+
+def _kept(training: TrainingPlan) -> dict[str, Any]:
+    """Of the whole of `learnt`: its size, and which head keeps its own part where."""
+    head = (training.options.head.name, training.head_offset, training.head_bytes)
+    return {"bytes": training.learnt_bytes, "head": head}
 
 
 def _learnt(graph: Graph, training: TrainingPlan) -> list[Any]:

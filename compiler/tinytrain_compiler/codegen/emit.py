@@ -35,6 +35,7 @@ class ModelInfo:
     options: str  # the command's options that shape the output, as typed by hand
     classes: int
     pixels: PixelMap | None  # how camera bytes become input bytes; None where the input is no picture
+    head: str = "prototype"  # runtime_c/tt_<head>.h
 
 
 def emit_sources(

@@ -103,6 +103,8 @@ class TrainingText:
                 "gradient": self._names.scratch[self._gradient(self._graph.features)],
             },
             "learnt_bytes": self._plan.learnt_bytes,
+            "head_offset": self._plan.head_offset,
+            "head_bytes": self._plan.head_bytes,
             "regions": sorted({p.region for p in self._memory.placements}),
             "cut": self._memory.tensors[self._plan.cut.tensor],
             "cut_macro": self._names.tensors[self._plan.cut.tensor],

@@ -15,7 +15,7 @@ from ..targets.short_training import SAMPLES, measure_training, short_training
 from ..targets.tools import require_tool
 from ..training.policies import POLICIES
 from .learner import LearnerOptions
-from .policy_model import write_policy
+from .policy_model import head_of, write_policy
 
 Note = Callable[[str], None]
 
@@ -24,17 +24,19 @@ def step_instructions(
     model: CompiledModel, policy: str, options: LearnerOptions, note: Note = lambda text: None
 ) -> StepInstructions | None:
     """None for a policy that takes no steps, and, with a note of one line, where it cannot be measured here."""
-    if policy == "none" or policy not in POLICIES:
+    if policy not in POLICIES or (policy == "none" and not head_of(model, options).learns):
         return None
     try:
         for tool in (COMPILER, QEMU):
             require_tool(tool)
         with tempfile.TemporaryDirectory(prefix="tinytrain-steps-") as folder:
             lowered = write_policy(model, options, policy, Path(folder) / "model")
+            assert lowered.training is not None
             task = short_training(model.inputs(SAMPLES), lowered.classes)
             measured = measure_training(
-                Path(folder) / "model", model.name, model.board, lowered.plan.region_banks, task
-            )
+                Path(folder) / "model", model.name, model.board, lowered.plan.region_banks, task,
+                head=lowered.options.head.name, fisher_passes=lowered.training.fisher_passes,
+            )  # fmt: skip
     except TinyTrainError as error:  # accuracy does not depend on it: hours of episodes must not be lost here
         note(f"instructions of a step of {policy} were not measured: {' '.join(str(error).split())}")
         return None

@@ -30,7 +30,8 @@ class LearnerOptions:
 
     learning_rate: float | None = None
     scheme: Path | None = None  # of sparse-update, and the candidates of policies that choose on the device
-    pool: int = DEFAULT_POOL  # bytes for what these learn
+    head: str | None = None  # prototype or linear; None: the folder's own
+    pool: int = DEFAULT_POOL  # bytes for what policies learn that choose on the device
     samples: int = 16  # that Fisher information is measured on
     copies: int = 0  # augmented copies of a sample whose frozen features are kept; 0: every epoch a fresh one
 
@@ -63,7 +64,7 @@ class Learner(Protocol):
 
 
 class PrototypeLearner:
-    """Policy `none`: the generated C on this machine, class prototypes, no training."""
+    """Policy `none` where the head does not learn: the generated C on this machine, class prototypes, no training."""
 
     def __init__(self, model: CompiledModel, options: LearnerOptions) -> None:
         self._host = HostModel(model.directory, model.layout)

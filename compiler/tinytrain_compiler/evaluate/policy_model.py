@@ -7,15 +7,24 @@ from pathlib import Path
 from ..codegen.emit import ModelInfo
 from ..compile import Lowered, emit, lower, write_files
 from ..compiled import CompiledModel
+from ..training.heads import HeadKind, head_kind
+from ..training.options import LearningOptions
 from ..training.policies import scheme_for
 from .learner import LearnerOptions
 
 
+def head_of(model: CompiledModel, options: LearnerOptions) -> HeadKind:
+    """The head asked for, else the folder's. Raises UsageError where there is none of the name."""
+    return head_kind(options.head or model.report["training"]["head"])
+
+
 def write_policy(model: CompiledModel, options: LearnerOptions, policy: str, directory: Path) -> Lowered:
     """Write the model as it is with this policy. Whether it fits the board is not asked."""
-    classes = int(model.report["model"]["classes"])
-    scheme = scheme_for(model.graph, policy, options.scheme if policy in ("sparse-update", "tinytrain") else None)
-    lowered = lower(model.graph, model.board, model.name, classes, scheme, pool=options.pool)
-    sources = emit(lowered, ModelInfo(model.name, model.report["model"]["sha256"], "", classes, None))
+    classes, head = int(model.report["model"]["classes"]), head_of(model, options)
+    scheme_file = options.scheme if policy in ("sparse-update", "tinytrain") else None
+    scheme = scheme_for(model.graph, policy, scheme_file, head)
+    learning = LearningOptions(head, options.pool)
+    lowered = lower(model.graph, model.board, model.name, classes, scheme, options=learning)
+    sources = emit(lowered, ModelInfo(model.name, model.report["model"]["sha256"], "", classes, None, head.name))
     write_files(directory, {path: text.encode() for path, text in sources.items()})
     return lowered

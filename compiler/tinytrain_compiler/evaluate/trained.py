@@ -11,8 +11,8 @@ from ..ops import Int8
 from ..targets.host import HostModel
 from ..training.selection import SELECTORS
 from ..training.trainer import DEFAULT_RATE
-from .learner import LearnerOptions, Progress, Sample, TrainStats
-from .policy_model import write_policy
+from .learner import Learner, LearnerOptions, Progress, PrototypeLearner, Sample, TrainStats
+from .policy_model import head_of, write_policy
 
 
 class TrainedLearner:
@@ -31,6 +31,7 @@ class TrainedLearner:
             model.name, lowered.plan.region_bytes, layout.input_bytes, layout.output_bytes, layout.features
         ))  # fmt: skip
         self._sram = lowered.sram.total
+        self._learns = lowered.training is not None
 
     @property
     def classes(self) -> int:
@@ -47,6 +48,8 @@ class TrainedLearner:
         self._host.enroll(x, label)
 
     def train(self, sample: Sample, labels: Sequence[int], epochs: int, seed: int, progress: Progress) -> TrainStats:
+        if not self._learns:
+            return TrainStats()
         trained = self._host.train(sample, labels, epochs, self._rate, seed & 0xFFFFFFFF, self._copies)
         progress(epochs, epochs)
         return TrainStats(trained.errors, trained.saturated)
@@ -69,6 +72,14 @@ class SelectingLearner(TrainedLearner):
     def train(self, sample: Sample, labels: Sequence[int], epochs: int, seed: int, progress: Progress) -> TrainStats:
         self._host.select(sample, labels, self._selector, self._samples, seed & 0xFFFFFFFF)
         return super().train(sample, labels, epochs, seed, progress)
+
+
+def none(model: CompiledModel, options: LearnerOptions) -> Learner:
+    """No layer learns. The folder itself serves where its head is the one asked for and does not learn either."""
+    head = head_of(model, options)
+    if head == head_of(model, LearnerOptions()) and not head.learns:
+        return PrototypeLearner(model, options)
+    return TrainedLearner(model, options, "none")
 
 
 def last_layer(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:

@@ -33,6 +33,7 @@ def build_report(
     top1_agreement: float | None,
     classes: int,
     policy: str = "none",
+    head: str = "prototype",
     training: TrainingPlan | None = None,
     inference: MemoryPlan | None = None,
 ) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def build_report(
         },
         "storage": {"state_bytes": state_bytes(classes, f.bytes, training.learnt_bytes if training else 0), "slots": 2},
         "quantization": {"calibration": calibration, "top1_agreement": top1_agreement},
-        "training": {"policy": policy, **(_training(plan, training) if training is not None else {})},
+        "training": {"policy": policy, "head": head, **(_training(plan, training) if training is not None else {})},
         "steps": _steps(graph, training),
         "layers": layers,
         "buffers": [
@@ -137,6 +138,8 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
     largest = purpose_use([p.buffer for p in plan.placements]).largest
     return {
         "learnt_bytes": training.learnt_bytes,
+        "head_bytes": training.head_bytes,
+        "fisher_passes": training.fisher_passes,
         "masks_bytes": largest["masks"],
         "saved_inputs_bytes": largest["saved_inputs"],
         "gradients_bytes": largest["gradients"],

@@ -59,7 +59,7 @@ def _buffers(graph: Graph, training: TrainingPlan) -> list[Buffer]:
 
 def _explanation(policy: str, scheme: Scheme, inference: Lowered, plan: Plan, error: DoesNotFitError) -> str:
     graph, board = inference.graph, inference.board
-    training = plan_training(graph, scheme, inference.classes)
+    training = plan_training(graph, scheme, inference.classes, inference.options)
     use = purpose_use(_buffers(graph, training))
     purposes = sorted(((size, purpose) for purpose, size in use.at_peak.items() if size), reverse=True)
     largest = list(use.live.items())[:LARGEST]
@@ -93,17 +93,21 @@ def _problems(plan: Plan, scheme: Scheme, error: DoesNotFitError) -> list[str]:
 def _alternative(scheme: Scheme, inference: Lowered, plan: Plan) -> list[str]:
     """Lines that name a smaller scheme and its numbers, or --policy none."""
     graph, sram, flash = inference.graph, inference.sram, inference.flash
+    nothing = "--policy none" + (" --head prototype" if inference.options.head.learns else "")
     if scheme.candidates:
         room = (sram.budget - sram.needed) // 1024
-        return [f"  what would fit: a --pool of about {room} KiB" if room > 0 else "  what would fit: --policy none"]
+        return [f"  what would fit: {f'a --pool of about {room} KiB' if room > 0 else nothing}"]
+
+    def training_of(smaller: Scheme) -> TrainingPlan:
+        return plan_training(graph, smaller, inference.classes, inference.options)
 
     def may_fit(smaller: Scheme) -> bool:
-        training = plan_training(graph, smaller, inference.classes)
+        training = training_of(smaller)
         bound = lower_bound(_buffers(graph, training))
         room = sram.needed - sram.arena + bound <= sram.budget
         return room and flash.total + sum(training_flash(training, inference.board)) <= flash.budget
 
-    candidates = [(plan_training(graph, s, inference.classes), s) for s in smaller_schemes(graph, scheme, may_fit)]
+    candidates = [(training_of(s), s) for s in smaller_schemes(graph, scheme, may_fit)]
     # The more is learnt, the better, as far as one can say without training it.
     for training, smaller in sorted(candidates, key=lambda found: -found[0].learnt_bytes):
         try:
@@ -118,7 +122,7 @@ def _alternative(scheme: Scheme, inference: Lowered, plan: Plan) -> list[str]:
             f"of {_layers(len(training.layers))}, {lowered.sram.needed:,} bytes of SRAM; FILE:",
             *(f"    {line}" for line in scheme_file(graph, smaller)),
         ]
-    return ["  what would fit: --policy none (prototypes only)"]
+    return [f"  what would fit: {nothing} (prototypes only)"]
 
 
 def _layers(count: int) -> str:

@@ -120,10 +120,11 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     console.print(fit)
 
     training = report["training"]
-    if training["policy"] != "none":
+    if "learnt_bytes" in training:
         console.print(
-            f"policy {training['policy']}: {training['weights']:,} weights and {training['biases']:,} biases of "
-            f"{len(training['layers'])} layers learn; {training['learnt_bytes']:,} arena bytes hold what they learn"
+            f"policy {training['policy']}, {training['head']} head: "
+            f"{training['weights']:,} weights and {training['biases']:,} biases of {len(training['layers'])} layers "
+            f"learn; {training['learnt_bytes']:,} arena bytes hold what is learnt"
         )
     storage = report["storage"]
     console.print(

@@ -9,6 +9,7 @@ from ..training.plan import TrainingPlan
 # Bytes, measured and held like those of report/budget.py.
 LOOP_CODE = 6 * 1024  # the training loop, the loss, and what all backward passes share
 V6M_CODE = 4500  # longer code all over, and library code for floats, on cores without the instructions
+HEAD_CODE = 1600  # what a head with weights of its own adds to that
 STATEMENT_CODE = 80  # one call
 KERNEL_CODE = {  # template: (portable, dsp)
     "avg_pool_input_gradient": (1200, 1200),
@@ -28,7 +29,7 @@ def training_flash(plan: TrainingPlan, board: Board) -> tuple[int, int]:
     constants += sum(2 * len(node.constants["bias"]) + 8 for node in visited if "bias" in node.constants)
     functions = {(kernel.identity, repr(kernel.inline)): kernel for kernel in plan.kernels}
     kernels = sum(gradient_code(kernel, board.dsp) for kernel in functions.values())
-    shared = LOOP_CODE + (V6M_CODE if board.core_info.v6m else 0)
+    shared = LOOP_CODE + (V6M_CODE if board.core_info.v6m else 0) + (HEAD_CODE if plan.head_bytes else 0)
     return constants, shared + STATEMENT_CODE * len(plan.actions) + kernels
 
 

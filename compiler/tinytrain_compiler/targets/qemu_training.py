@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ..boards import Board
 from ..errors import TinyTrainError
 from ..ops import Int8
+from ..training.heads import PROTOTYPE, HeadKind
 from ..training.trainer import CLEAN, FISHER_SAMPLES, TrainOptions, visiting_order
 from .firmware import Firmware
 from .qemu import Progress, execute
@@ -47,8 +48,9 @@ class QemuTraining:
 
 
 def pack_training(
-    sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions, fisher_passes: int = 0
-) -> bytes:
+    sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions, head: HeadKind = PROTOTYPE,
+    fisher_passes: int = 0,
+) -> bytes:  # fmt: skip
     """train.bin: every sample in the order in which the runtime asks for it.
 
     fisher_passes: of a model that chooses on the device, over at most FISHER_SAMPLES each; see SelectionPlan.groups.
@@ -62,20 +64,24 @@ def pack_training(
     def add(index: int, epoch: int) -> None:
         parts.append(struct.pack("<ii", index, epoch) + sample(index, epoch).tobytes())
 
-    if fisher_passes:
+    def add_clean() -> None:
         for index in range(count):
             add(index, CLEAN)
+
+    if fisher_passes:
+        add_clean()
     measured = min(FISHER_SAMPLES, count)
     for _ in range(fisher_passes):
         for i in range(measured):
             add(i * count // measured, 0)
+    add_clean()
     for epoch in range(options.epochs):
-        for index in range(count):
-            add(index, CLEAN)
+        if epoch and head.recomputes:
+            add_clean()
         for index in visiting_order(count, epoch, options.seed):
             add(index, epoch)
-    for index in range(count):
-        add(index, CLEAN)
+    if head.recomputes:
+        add_clean()
     return b"".join(parts)
 
 

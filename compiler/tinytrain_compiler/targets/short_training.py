@@ -11,6 +11,7 @@ import numpy as np
 
 from ..boards import Board
 from ..ops import Int8
+from ..training.heads import HEADS
 from ..training.trainer import TrainOptions
 from .firmware import build_firmware
 from .qemu import Progress, emulation_banks, emulation_board
@@ -58,16 +59,16 @@ class MeasuredTraining:
 
 def measure_training(
     directory: Path, name: str, board: Board, region_banks: Sequence[str], task: ShortTraining,
-    *, profile: bool = False, timeout_s: float = 300.0, progress: Progress | None = None,
+    *, head: str, fisher_passes: int, profile: bool = False, timeout_s: float = 300.0, progress: Progress | None = None,
 ) -> MeasuredTraining:  # fmt: skip
-    """Build the model in `directory` for the emulated core of `board` and train it.
+    """Build the model in `directory` for the emulated core of `board` and train it. head, fisher_passes: the model's.
 
     Raises UsageError where nothing emulates the board, DoesNotFitError where the machine is too small,
     ToolMissingError, TinyTrainError where the run failed.
     """
     machine = emulation_board(board)
     banks = emulation_banks(machine, region_banks)
-    data = pack_training(task.sample, task.labels, task.options)
+    data = pack_training(task.sample, task.labels, task.options, HEADS[head], fisher_passes)
     with tempfile.TemporaryDirectory(prefix="tinytrain-train-") as folder:
         build = Path(folder)
         firmware = build_firmware(directory, name, machine, banks, "train", build / "build")

@@ -20,6 +20,7 @@ from elftools.dwarf.callframe import FDE
 from elftools.elf.elffile import ELFFile
 
 from ..errors import TinyTrainError
+from ..training.heads import HEADS
 from .firmware import Firmware
 from .tools import require_tool
 
@@ -58,8 +59,8 @@ class StackGraph:
         self._elf = firmware.elf
         self._functions = _disassembled(firmware.elf)
         self._starts = sorted(self._functions)
-        self._name_of_model = firmware.name
-        self._pointers = self._model_pointers()
+        self._head = self._pointers_in({f"tt_{head}_learning" for head in HEADS})
+        self._pointers = self._head | self._pointers_in({"model", f"{firmware.name}_learning"})
 
     def worst(self, entry: str) -> StackBound:
         """Of a function of the model's API; its user's callbacks and interrupts are not in it.
@@ -72,7 +73,7 @@ class StackGraph:
         """From reset, with the emulator's own program around the model: what painting the stack can find at most."""
         own = {f.address for f in self._functions.values() if f.name in (*MARKS, *CALLBACKS)}
         marks = {f.address for f in self._functions.values() if f.name in MARKS}
-        around = (own if marks else self._pointers, marks)
+        around = (own | self._head if marks else self._pointers, marks)
         return self._worst(self._named(RESET).address, around[0], dict.fromkeys(around[1], self._pointers), [])
 
     def _worst(
@@ -98,17 +99,14 @@ class StackGraph:
             raise TinyTrainError(f"{self._elf.name} has no function {name}")
         return found
 
-    def _model_pointers(self) -> set[int]:
-        """Functions whose addresses stand in the model's constant descriptors."""
+    def _pointers_in(self, descriptors: set[str]) -> set[int]:
+        """Functions whose addresses stand in these constants."""
         found = set()
         with self._elf.open("rb") as file:
             elf = ELFFile(file)
             table: Any = elf.get_section_by_name(".symtab")
             for symbol in table.iter_symbols():
-                if symbol["st_info"]["type"] == "STT_OBJECT" and symbol.name in (
-                    "model",
-                    f"{self._name_of_model}_learning",
-                ):
+                if symbol["st_info"]["type"] == "STT_OBJECT" and symbol.name in descriptors:
                     words = struct.iter_unpack("<I", _bytes_at(elf, symbol["st_value"], symbol["st_size"]))
                     found |= {word - 1 for (word,) in words if word & 1 and word - 1 in self._functions}
         return found

@@ -33,12 +33,22 @@ def exp_negative(d: int) -> int:
     return e >> whole
 
 
-def probabilities(cosines: Sequence[int]) -> list[int]:
-    """Softmax of SCALE * cosine; 15 fraction bits, truncated."""
-    top = max(cosines)
-    e = [exp_negative(SCALE * (top - c)) for c in cosines]
+def softmax(logits: Sequence[int]) -> list[int]:
+    """Probabilities of logits, both with 15 fraction bits; truncated."""
+    top = max(logits)
+    e = [exp_negative(top - v) for v in logits]
     total = sum(e)
     return [(v << 15) // total for v in e]
+
+
+class CosineHead(PrototypeHead):
+    """A prototype head with its loss. It has no weights of its own: layers learn."""
+
+    def loss(self, features: Int8, label: int) -> tuple[Gradient, int]:
+        return loss_gradient(self, features, label)
+
+    def learn(self, features: Int8, label: int, rate: float, samples: int) -> tuple[Gradient, int]:
+        return self.loss(features, label)
 
 
 def loss_gradient(head: PrototypeHead, features: Int8, label: int) -> tuple[Gradient, int]:
@@ -56,10 +66,10 @@ def loss_gradient(head: PrototypeHead, features: Int8, label: int) -> tuple[Grad
     prototypes = [head.sums[c].astype(np.int64) - head.shots[c] * head.zero_point for c in classes]
     norms = [isqrt(int((p * p).sum()) << 14) for p in prototypes]
     cosines = [cosine(int((f * p).sum()), f_norm, n) for p, n in zip(prototypes, norms, strict=True)]
-    softmax = probabilities(cosines)
+    probabilities = softmax([SCALE * c for c in cosines])
     total = np.zeros(len(f), np.int64)
     along = 0
-    for c, p, norm, probability, similarity in zip(classes, prototypes, norms, softmax, cosines, strict=True):
+    for c, p, norm, probability, similarity in zip(classes, prototypes, norms, probabilities, cosines, strict=True):
         a = probability - (ONE if c == label else 0)
         along += a * similarity
         if norm:
@@ -69,5 +79,5 @@ def loss_gradient(head: PrototypeHead, features: Int8, label: int) -> tuple[Grad
     magnitude = int(np.abs(values).max())
     shift = max(0, magnitude.bit_length() - MANTISSA_BITS)
     mantissa = np.clip(shift_round(values, shift), -ONE + 1, ONE - 1)
-    error = ONE - (softmax[classes.index(label)] if label in classes else 0)
+    error = ONE - (probabilities[classes.index(label)] if label in classes else 0)
     return Gradient(mantissa.astype(np.int16), shift - 53), error

@@ -13,7 +13,8 @@ from ..graph import Graph, Node
 from ..memory import Buffer, Extra, Span, align
 from ..ops import Kernel, operator_of
 from ..ops.backward import saves_clip_mask
-from .pool import DEFAULT_POOL, LEARNT, SAVED, SelectionPlan, plan_pool
+from .options import DEFAULT, LearningOptions
+from .pool import LEARNT, SAVED, SelectionPlan, plan_pool
 from .prefix import Cut, last_cut
 from .scheme import Scheme, backward_nodes
 
@@ -57,9 +58,12 @@ class TrainingPlan:
     """Everything that code generation and the memory planner need to know about training."""
 
     scheme: Scheme
+    options: LearningOptions
     layers: list[LearntLayer]
     learnt_bytes: int
     cut: Cut
+    head_offset: int  # of the head's part inside the `learnt` buffer
+    head_bytes: int
     selection: SelectionPlan | None = None
     masks: dict[str, str] = field(default_factory=dict)  # node -> buffer
     saved: dict[str, str] = field(default_factory=dict)  # node -> buffer with its selected input channels
@@ -70,6 +74,11 @@ class TrainingPlan:
     actions: list[Action] = field(default_factory=list)
     kernels: list[Kernel] = field(default_factory=list)  # C functions of the actions, one for each that calls one
     extra: Extra = field(default_factory=lambda: Extra([], {}))
+
+    @property
+    def fisher_passes(self) -> int:
+        """Over the samples, where the device chooses."""
+        return self.selection.groups if self.selection is not None else 0
 
     def layer(self, node: Node) -> LearntLayer | None:
         return next((layer for layer in self.layers if layer.node.name == node.name), None)
@@ -82,17 +91,16 @@ def parameter_bytes(node: Node, layer: LearntLayer) -> tuple[int, int]:
     return align(weights), align(4 * biases)
 
 
-def plan_training(graph: Graph, scheme: Scheme, classes: int, pool: int = DEFAULT_POOL) -> TrainingPlan:
+def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningOptions = DEFAULT) -> TrainingPlan:
     """Walk the backward pass once, naming buffers and noting when they live.
 
-    pool: bytes for everything that is learnt, where the device chooses it; otherwise exactly what is needed.
     Errors: NoBackwardRuleError naming the operator that lies on the path and has no rule; DoesNotFitError for a
     pool that is too small.
     """
-    plan = _with_layers(graph, scheme)
+    plan = _with_layers(graph, scheme, classes, options)
     if scheme.candidates:
-        plan.selection = plan_pool(graph, scheme, plan.learnt_bytes, pool)
-        plan.learnt_bytes = pool
+        plan.selection = plan_pool(graph, scheme, align(plan.learnt_bytes), options.pool)
+        plan.learnt_bytes = options.pool
     end = len(graph.nodes)  # the loss's step
     visited = backward_nodes(graph, scheme)
     step_of = {node.name: end + 1 + i for i, node in enumerate(visited)}
@@ -100,7 +108,7 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, pool: int = DEFAUL
     wanted = {node.output for node in visited}
     forward = {node.name: step for step, node in enumerate(graph.nodes)}
     born: dict[str, int] = {graph.features: end}  # gradient buffer -> first step; named after its first tensor
-    dies: dict[str, int] = {}
+    dies: dict[str, int] = {graph.features: end}
     buffer_of = {graph.features: graph.features}  # tensor -> gradient buffer
     buffers = [
         Buffer(LEARNT, [Span(0, last, align(plan.learnt_bytes))], purpose="learnt"),
@@ -169,8 +177,9 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, pool: int = DEFAUL
     return plan
 
 
-def _with_layers(graph: Graph, scheme: Scheme) -> TrainingPlan:
+def _with_layers(graph: Graph, scheme: Scheme, classes: int, options: LearningOptions) -> TrainingPlan:
     layers, offset = [], 0
+    head_bytes = options.head.state_bytes(classes, graph.tensors[graph.features].bytes)
     candidates = scheme.candidates
     for node in graph.nodes:
         if node.name not in scheme.layers:
@@ -184,7 +193,8 @@ def _with_layers(graph: Graph, scheme: Scheme) -> TrainingPlan:
         offset = -(-(deltas_offset + (2 * deltas if selected is None else SELECTED_BYTES)) // 8) * 8
         limit = scheme.layers[node.name].limit or chosen
         layers.append(LearntLayer(node, chosen, limit, bias_offset, running_offset, deltas_offset, deltas, selected))
-    return TrainingPlan(scheme, layers, offset, last_cut(graph, scheme.layers))
+    cut = last_cut(graph, scheme.layers)
+    return TrainingPlan(scheme, options, layers, offset + head_bytes, cut, offset, head_bytes)
 
 
 class _Recorder:

@@ -18,6 +18,7 @@ from pathlib import Path
 from ..errors import UsageError
 from ..graph import Graph, Node
 from ..ops import operator_of
+from .heads import PROTOTYPE, HeadKind
 from .scheme import Scheme, TrainedLayer, embedding_layers
 from .selection import MULTIPLE
 
@@ -25,8 +26,8 @@ POLICIES = ("none", "last-layer", "bias", "sparse-update", "tinytrain", "full")
 DEFAULT_DEPTH = 20  # layers, counted from the embedding
 
 
-def scheme_for(graph: Graph, policy: str, scheme_file: Path | None = None) -> Scheme | None:
-    """The scheme of a policy; None for `none`.
+def scheme_for(graph: Graph, policy: str, scheme_file: Path | None = None, head: HeadKind = PROTOTYPE) -> Scheme | None:
+    """The scheme of a policy; None where nothing learns: for `none`, unless the head does.
 
     Errors: UsageError for an unknown policy, a missing or wrong scheme file, a network without layers that can learn.
     """
@@ -36,7 +37,7 @@ def scheme_for(graph: Graph, policy: str, scheme_file: Path | None = None) -> Sc
         raise UsageError(f"--scheme belongs to --policy sparse-update or tinytrain, not to {policy}")
     layers = embedding_layers(graph)
     if policy == "none":
-        return None
+        return Scheme({}) if head.learns else None
     if not layers:
         raise UsageError(f"--policy {policy}: no layer with weights stands in front of the embedding")
     if policy == "bias":

@@ -1,8 +1,8 @@
 """The training pool: one buffer for all that the device learns where it chooses what to learn.
 
-First what does not depend on the choice: biases, running means, one tt_selected a candidate. The rest is handed out
-once a task, lists of channels first, then deltas. While the choice is being made nothing is learnt yet, and the
-pool lends itself to the candidates' inputs and to the table of scores.
+First what does not depend on the choice: biases, running means, one tt_selected a candidate, and what the head learns.
+The rest is handed out once a task, lists of channels first, then deltas. While the choice is being made nothing is
+learnt yet, and the pool lends itself to the candidates' inputs and to the table of scores.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .scheme import Scheme
 from .selection import LIST_BYTES, Budget, Candidate, candidates_of
 
 DEFAULT_POOL = 64 * 1024
-LEARNT = "learnt"  # deltas and running means of all layers, and what was selected: live always
+LEARNT = "learnt"  # deltas and running means of all layers, the head's, and what was selected: live always
 SAVED = "saved inputs of selected channels"  # of candidates, handed out with the selection
 
 
@@ -48,7 +48,7 @@ class SelectionPlan:
 def plan_pool(graph: Graph, scheme: Scheme, start: int, pool: int) -> SelectionPlan:
     """Lay the pool out, and place the inputs that the Fisher pass needs in it and beside it.
 
-    start: bytes of biases, running means and tt_selected, which come first. pool: bytes of all.
+    start: bytes of biases, running means, tt_selected and the head, which come first. pool: bytes of all.
     Errors: DoesNotFitError for a pool that is too small.
     """
     candidates = candidates_of(graph, scheme)

@@ -18,9 +18,9 @@ class Cut:
 
 
 def last_cut(graph: Graph, learning: Collection[str]) -> Cut:
-    """The last cut in front of these nodes; at worst the network's input."""
+    """The last cut in front of these nodes, or, without any, of the network; at worst the network's input."""
     root = renamed(graph)
-    first = next(step for step, node in enumerate(graph.nodes) if node.name in learning)
+    first = next((step for step, node in enumerate(graph.nodes) if node.name in learning), len(graph.nodes))
     last_use = {root[name]: step for step, node in enumerate(graph.nodes) for name in node.inputs}
     for kept in (graph.output, graph.features):
         last_use[root[kept]] = len(graph.nodes)

@@ -19,8 +19,8 @@ from ..graph import Graph, Node
 from ..graph.gradient import FACTOR_BITS, Factors, Gradient, quantize_factors
 from ..ops import Int8, operator_of
 from ..ops.backward import parameter_shift, prepare
-from .float32 import scaled
 from .scheme import Scheme
+from .steps import scaled
 
 Float32 = NDArray[np.float32]
 

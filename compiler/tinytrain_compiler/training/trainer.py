@@ -24,10 +24,9 @@ from ..graph.gradient import FACTOR_BITS, Factors, quantize_factors
 from ..ops import Int8, operator_of
 from ..ops.base import ParameterGradient
 from ..reference.executor import run_all
-from ..reference.head import PrototypeHead
 from .backward import LayerGradient, backward
-from .float32 import root_of, scaled
-from .loss import loss_gradient
+from .heads import Head
+from .options import DEFAULT, LearningOptions
 from .scheme import Scheme
 from .selection import (
     Budget,
@@ -39,6 +38,7 @@ from .selection import (
     random_scores,
     selected_norm,
 )  # fmt: skip
+from .steps import STEP_BITS, Running, scaled, step_size
 
 FISHER_SAMPLES = 16  # that a selection without options is made on; TT_FISHER_SAMPLES of runtime_c/tinytrain.h
 CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
@@ -47,19 +47,6 @@ DELTA_BITS = 8  # fraction bits of a weight's delta: Q8.8
 DELTA_MAX = 2**15 - 1
 BIAS_MAX = 2**31 - 1
 NORM_BITS = 23  # accumulators are shifted to this many bits before they are squared
-STEP_BITS = 30
-
-
-@dataclass
-class Running:
-    """Mean of |g|^2 of one tensor, float32 as on the device; `seen` samples so far."""
-
-    mean: np.float32 = field(default_factory=lambda: np.float32(0))
-    seen: int = 0
-
-    def update(self, square: np.float32) -> None:
-        self.seen += 1
-        self.mean = np.float32(self.mean + np.float32((square - self.mean) / np.float32(self.seen)))
 
 
 @dataclass
@@ -109,17 +96,17 @@ def weight_norm(node: Node, channels: Sequence[int]) -> np.float32:
 
 
 class ReferenceTrainer:
-    """One session: a graph, a scheme, deltas, prototypes."""
+    """One session: a graph, a scheme, deltas, a head."""
 
-    def __init__(self, graph: Graph, scheme: Scheme, classes: int) -> None:
-        self.graph, self._classes = graph, classes
+    def __init__(self, graph: Graph, scheme: Scheme, classes: int, options: LearningOptions = DEFAULT) -> None:
+        self.graph, self._classes, self._kind = graph, classes, options.head
         self._candidates = candidates_of(graph, scheme)
         self._offered = scheme  # with candidates, before the device has chosen
         self._pretrained = {node.name: node for node in graph.nodes if node.name in scheme.layers}
         self.unlearn()
 
     def unlearn(self, channels: Mapping[str, Sequence[int]] | None = None) -> None:
-        """Back to the pretrained network, without prototypes; channels: of each candidate, none where not given."""
+        """Back to the pretrained network, without classes; channels: of each candidate, none where not given."""
         self.head = self._new_head()
         self.weights: dict[str, TrainedTensor] = {}
         self.biases: dict[str, TrainedTensor] = {}
@@ -127,9 +114,9 @@ class ReferenceTrainer:
         for node in self._pretrained.values():
             self._add(node)
 
-    def _new_head(self) -> PrototypeHead:
+    def _new_head(self) -> Head:
         features = self.graph.tensors[self.graph.features]
-        return PrototypeHead(self._classes, features.bytes, features.quantization.zero_point)
+        return self._kind.make(self._classes, features.bytes, features.quantization.zero_point)
 
     def _add(self, node: Node) -> None:
         scales, units = node.constants["weight_scales"], bias_units(self.graph, node)
@@ -201,7 +188,7 @@ class ReferenceTrainer:
     def _add_fisher(self, scores: NDArray[np.float32], x: Int8, label: int) -> None:
         graph = self.effective()
         values = run_all(graph, x)
-        gradient, _ = loss_gradient(self.head, values[self.graph.features].reshape(-1), label)
+        gradient, _ = self.head.loss(values[self.graph.features].reshape(-1), label)
         shape = self.graph.tensors[self.graph.features].shape
         gradient = replace(gradient, mantissa=gradient.mantissa.reshape(shape))
         observe = fisher_observer(self.graph, self._candidates, scores, values)
@@ -211,7 +198,7 @@ class ReferenceTrainer:
         """One sample; returns its error, 1 - p[label] with 15 fraction bits."""
         graph = self.effective()
         values = run_all(graph, x)
-        gradient, error = loss_gradient(self.head, values[graph.features].reshape(-1), label)
+        gradient, error = self.head.learn(values[graph.features].reshape(-1), label, options.rate, samples)
         shape = graph.tensors[graph.features].shape
         gradient = replace(gradient, mantissa=gradient.mantissa.reshape(shape))
 
@@ -227,11 +214,14 @@ class ReferenceTrainer:
     def train(self, sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions) -> list[float]:
         """sample(index, epoch) -> input; epoch CLEAN asks for the clean picture. Returns the mean error per epoch.
 
-        Prototypes are recomputed from the clean pictures before each epoch and after the last.
+        Prototypes are computed from the clean pictures first, and by heads that recompute them before each
+        further epoch and after the last.
         """
         errors = []
+        self.recompute_prototypes(sample, labels)
         for epoch in range(options.epochs):
-            self.recompute_prototypes(sample, labels)
+            if epoch and self._kind.recomputes:
+                self.recompute_prototypes(sample, labels)
             total = 0
             left = np.float32(options.epochs - epoch)
             decayed = np.float32(np.float32(np.float32(options.rate) * left) / np.float32(options.epochs))
@@ -239,7 +229,8 @@ class ReferenceTrainer:
             for i in visiting_order(len(labels), epoch, options.seed):
                 total += self.step(sample(i, epoch), labels[i], now, len(labels))
             errors.append(total / len(labels) / 2**15)
-        self.recompute_prototypes(sample, labels)
+        if self._kind.recomputes:
+            self.recompute_prototypes(sample, labels)
         return errors
 
     def recompute_prototypes(self, sample: Callable[[int, int], Int8], labels: Sequence[int]) -> None:
@@ -257,18 +248,6 @@ def visiting_order(count: int, epoch: int, seed: int) -> list[int]:
     while math.gcd(stride, count) != 1:
         stride += 1
     return [(start + i * stride) % count for i in range(count)]
-
-
-def step_size(rate: float, samples: int, norm: np.float32, mean: np.float32) -> tuple[int, int]:
-    """rate / samples * norm / sqrt(mean) as fraction * 2**(exponent - STEP_BITS); float32 like the device."""
-    if mean < 2.0**-126:
-        return 0, 0
-    per_sample = np.float32(np.float32(rate) / np.float32(samples))
-    size = np.float32(np.float32(per_sample * norm) / root_of(mean))
-    if size < 2.0**-126:
-        return 0, 0
-    fraction, exponent = math.frexp(size)
-    return int(fraction * 2**STEP_BITS), exponent
 
 
 def update(tensor: TrainedTensor, gradient: ParameterGradient, rate: float, samples: int) -> None:

@@ -1,0 +1,71 @@
+"""`tinytrain evaluate`: the few-shot accuracy of policies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from .cli_options import directory_argument, json_option
+from .cli_progress import bar
+
+
+@click.command()
+@directory_argument
+@click.option("--pack", type=click.Path(path_type=Path), required=True, metavar="FILE.npz", help="Images and labels.")
+@click.option("--episodes", type=click.Path(path_type=Path), metavar="FILE.json", help="Fixed episodes; else drawn.")
+@click.option("--way", type=click.IntRange(1), default=10, show_default=True, help="Classes of a drawn episode.")
+@click.option("--shot", type=click.IntRange(1), default=5, show_default=True, help="Examples a class.")
+@click.option("--queries", type=click.IntRange(1), default=10, show_default=True, help="Queries a class.")
+@click.option("--policy", "policies", default="none", show_default=True, metavar="P[,P]", help="What learns.")
+@click.option("--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="For sparse-update.")
+@click.option("--head", metavar="H", help="prototype or linear (default: the one that DIR was compiled with).")
+@click.option("--count", type=click.IntRange(1), help="How many episodes (default: all of the file, or 20).")
+@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes over the support set.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate (default: the policy's).")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time.")
+@click.option("--no-emulation", is_flag=True, help="Do not measure the instructions of a step on an emulated core.")
+@json_option
+def evaluate(
+    directory: Path,
+    pack: Path,
+    episodes: Path | None,
+    way: int,
+    shot: int,
+    queries: int,
+    policies: str,
+    scheme: Path | None,
+    head: str | None,
+    count: int | None,
+    epochs: int,
+    rate: float | None,
+    seed: int,
+    jobs: int,
+    no_emulation: bool,
+    as_json: bool,
+) -> None:
+    """Few-shot accuracy of the C in DIR on this machine: enrol, train, classify, episode by episode."""
+    from rich.console import Console
+
+    from .compiled import load_compiled
+    from .evaluate import LearnerOptions, load_episodes, load_pack, print_results, sample_episodes
+    from .evaluate import evaluate as run_evaluate
+
+    model, data = load_compiled(directory), load_pack(pack)
+    if episodes is None:
+        chosen = sample_episodes(data, way, shot, queries, count or 20, seed)
+    else:
+        chosen = load_episodes(episodes, data)
+    options = LearnerOptions(learning_rate=rate, scheme=scheme, head=head)
+    with bar(f"episodes of {data.name}") as progress:
+        found = run_evaluate(
+            model, data, chosen, policies.split(","), count=count, epochs=epochs, options=options, seed=seed,
+            workers=jobs, progress=progress, emulation=not no_emulation,
+            note=lambda text: click.echo(f"note: {text}", err=True),
+        )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        print_results([found], Console())
