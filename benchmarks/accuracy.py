@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tinytrain_compiler.compile import compile_model
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
 from tinytrain_compiler.evaluate import LearnerOptions, evaluate, load_episodes, load_pack
 from tinytrain_compiler.evaluate.statistics import Estimate, average, estimate
+from tinytrain_compiler.training.formats import DEFAULT, GRADIENTS, ROUNDINGS
 
 SCHEMES = Path(__file__).parents[1] / "examples" / "schemes"
 CLASSES = 20
@@ -46,12 +48,15 @@ def compiled(models: Path, data: Path, backbone: str, folder: Path) -> CompiledM
 
 
 def options_of(backbone: str, variant: str) -> tuple[str, LearnerOptions]:
-    """A variant is a policy, and after slashes what differs from its defaults: sparse-update/gradients=float32."""
-    policy, *changes = variant.split("/")
+    """A variant is a policy, and after colons what differs from its defaults: sparse-update:gradients=float32."""
+    policy, *changes = variant.split(":")
     values: dict[str, Any] = {"scheme": SCHEMES / SCHEME_OF[backbone]}
     for change in changes:
         key, _, value = change.partition("=")
-        values[key] = Path(value) if key == "scheme" else number(value)
+        if key in ("gradients", "rounding"):
+            values["formats"] = replace(values.get("formats", DEFAULT), **{key: {**GRADIENTS, **ROUNDINGS}[value]})
+        else:
+            values[key] = Path(value) if key == "scheme" else number(value)
     return policy, LearnerOptions(**values)
 
 

@@ -128,7 +128,7 @@ typedef struct tt_cache {
 typedef struct tt_train_options {
     uint32_t epochs;
     float rate;    /* learning rate, > 0: how far, relative to its length, a layer may move in the first epoch; falls to 0 */
-    uint32_t seed; /* of the order in which samples are visited */
+    uint32_t seed; /* of the order in which samples are visited, and of stochastic rounding */
     const tt_cache *cache; /* NULL: every sample runs through the whole network in every epoch */
 } tt_train_options;
 

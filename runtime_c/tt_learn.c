@@ -22,12 +22,12 @@ void tt_effective(const tt_learn_params *p, const tt_learn_state *s, int8_t *wei
         const int32_t group = s->channels[i] / l->group_inputs, within = s->channels[i] % l->group_inputs;
         int8_t *row = weights + group * l->group_stride + within;
         int32_t *const biases = bias + group * outputs;
-        const int16_t *delta = s->deltas + i;
+        int32_t delta = i;
         for (int32_t o = 0; o < outputs; o++, row += to_output) {
             int8_t *w = row;
             int32_t moved = 0; /* keeps the input's zero point folded into the bias */
             for (int32_t tap = 0; tap < taps; tap++, w += to_tap, delta += chosen) {
-                const int32_t before = *w, value = before + ((*delta + 128) >> 8);
+                const int32_t before = *w, value = before + tt_delta_steps(s, delta);
                 const int32_t after = value < -128 ? -128 : value > 127 ? 127 : value;
                 moved += after - before;
                 *w = (int8_t)after;
@@ -68,34 +68,47 @@ static float root_of(float mean)
     return tt_scaled((float)tt_square_root(significand << (24 - odd)), (e - 24 + odd) / 2);
 }
 
+float tt_step_length(const tt_rate *rate, const tt_running *running, float norm)
+{
+    if (bits_of(running->mean) >> 23 == 0) {
+        return 0.0f;
+    }
+    const float per_sample = rate->rate / (float)rate->samples;
+    const float length = per_sample * norm / root_of(running->mean);
+    return bits_of(length) >> 23 == 0 ? 0.0f : length;
+}
+
 tt_step tt_step_size(const tt_rate *rate, const tt_running *running, float norm)
 {
     tt_step step = { 0, 0 };
-    if (bits_of(running->mean) >> 23 != 0) {
-        const float per_sample = rate->rate / (float)rate->samples;
-        const uint32_t bits = bits_of(per_sample * norm / root_of(running->mean));
-        if (bits >> 23 != 0) { /* fraction in [2^29, 2^30) */
-            step.fraction = (int32_t)(((bits & 0x7FFFFFu) | 0x800000u) << 6);
-            step.exponent = (int32_t)(bits >> 23) - 126;
-        }
+    const uint32_t bits = bits_of(tt_step_length(rate, running, norm));
+    if (bits != 0) { /* fraction in [2^29, 2^30) */
+        step.fraction = (int32_t)(((bits & 0x7FFFFFu) | 0x800000u) << 6);
+        step.exponent = (int32_t)(bits >> 23) - 126;
     }
     return step;
 }
 
 void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent)
 {
-    const float square = tt_scaled((float)sum, exponent);
+    tt_running_fold(running, tt_scaled((float)sum, exponent));
+}
+
+void tt_running_fold(tt_running *running, float square)
+{
+    square = tt_scaled(square, 0);
     running->seen += running->seen < INT32_MAX;
     running->mean += (square - running->mean) / (float)running->seen;
 }
 
-uint64_t tt_learn_weights(int16_t *deltas, const int32_t *gradients, int32_t count, tt_mover mover, int32_t norm_shift,
-                          tt_rate *rate)
+uint64_t tt_learn_nearest(int16_t *deltas, const int32_t *gradients, int32_t count, tt_mover mover, int32_t norm_shift,
+                          uint32_t *random, tt_rate *rate)
 {
     const int32_t shift = mover.shift - 32; /* of the product's upper word: from 1 on it alone decides */
     const int32_t upper = shift >= 1 && shift <= 30, half = upper ? 1 << (shift - 1) : 0;
     uint64_t squares = 0;
     uint32_t saturated = 0;
+    (void)random;
     for (int32_t i = 0; i < count; i++) {
         const int32_t value = gradients[i];
         const uint32_t part = (uint32_t)(value < 0 ? -value : value) >> norm_shift;
@@ -115,6 +128,18 @@ uint64_t tt_learn_weights(int16_t *deltas, const int32_t *gradients, int32_t cou
         deltas[i] = (int16_t)moved;
     }
     rate->saturated += saturated;
+    return squares;
+}
+
+uint64_t tt_learn_stochastic(int8_t *deltas, const int32_t *gradients, int32_t count, tt_mover mover, int32_t norm_shift,
+                             uint32_t *random, tt_rate *rate)
+{
+    uint64_t squares = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const uint32_t part = (uint32_t)(gradients[i] < 0 ? -gradients[i] : gradients[i]) >> norm_shift;
+        squares += (uint64_t)part * part;
+        tt_move_stochastic(deltas + i, tt_move(gradients[i], mover), random, rate);
+    }
     return squares;
 }
 

@@ -31,4 +31,21 @@ TT_INLINE uint32_t tt_random_next(uint32_t *state)
     return x;
 }
 
+/* --- Of stochastic rounding (docs/numerics.md, "Rounding") ------------------------------------- */
+
+/* A state made of any number: neighbouring numbers give unrelated states. Never 0. */
+TT_INLINE uint32_t tt_random_state(uint32_t number)
+{
+    number = (number ^ number >> 16) * 0x85EBCA6Bu;
+    number = (number ^ number >> 13) * 0xC2B2AE35u;
+    number ^= number >> 16;
+    return number != 0 ? number : 1;
+}
+
+/* The state for a row of weights: those of one output and tap. Rows may be updated in any order. */
+TT_INLINE uint32_t tt_random_of_row(uint32_t key, int32_t row)
+{
+    return tt_random_state(key + (uint32_t)row * 0x9E3779B1u);
+}
+
 #endif

@@ -166,7 +166,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
         status = tt_select(s, &by_default, samples);
     }
     source from = { samples, options->cache, 0 };
-    tt_rate rate = { options->rate, (int32_t)samples->count, 0 };
+    tt_rate rate = { options->rate, (int32_t)samples->count, 0, 1 };
     tt_progress at = { 0, options->epochs, 0, samples->count, 0, 0 };
     int32_t stop = 0;
     const int32_t recomputes = s->model->learning->head->recomputes;
@@ -181,6 +181,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
         for (at.sample = 0; status == TT_OK && at.sample < samples->count && !stop; at.sample++) {
             const uint32_t index = (uint32_t)((o.start + (uint64_t)at.sample * o.stride) % samples->count);
             int32_t error = 0;
+            rate.random = tt_random_state(options->seed * 0x9E3779B1u + at.epoch * 0x85EBCA6Bu + index * 0xC2B2AE35u);
             status = step(s, &from, index, (int32_t)at.epoch, &rate, &error);
             if (status != TT_OK) {
                 break;

@@ -17,6 +17,9 @@ from tinytrain_compiler.errors import DoesNotFitError
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.targets.host import HostModel
+from tinytrain_compiler.training.formats import formats
+from tinytrain_compiler.training.heads import HEADS
+from tinytrain_compiler.training.linear import LinearHead
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.pool import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
@@ -56,12 +59,11 @@ def network() -> tuple[Graph, Scheme]:
 class Case:
     """The network as C with a pool, and its inputs."""
 
-    def __init__(self, directory: Path, pool: int = POOL) -> None:
+    def __init__(self, directory: Path, options: LearningOptions) -> None:
         self.graph, self.scheme = network()
-        self.lowered = lower(
-            self.graph, load_board("stm32f746"), "net", CLASSES, self.scheme, options=LearningOptions(pool=pool)
-        )
-        sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None))
+        self.options, self.kept = options, options.formats.rounding
+        self.lowered = lower(self.graph, load_board("stm32f746"), "net", CLASSES, self.scheme, options=options)
+        sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None, options.head.name))
         self.directory = directory / "model"
         write_files(self.directory, {path: text.encode() for path, text in sources.items()})
         self.clean, self.noisy = samples(self.graph)
@@ -94,15 +96,23 @@ class Case:
         return found
 
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return Case(tmp_path_factory.mktemp("selection"))
+LEARNING = {
+    "integers": LearningOptions(pool=POOL),
+    "floats": LearningOptions(formats=formats("float32", "nearest"), pool=POOL),
+    "linear, stochastic": LearningOptions(HEADS["linear"], formats("int16", "stochastic"), POOL),
+    "linear, floats, stochastic": LearningOptions(HEADS["linear"], formats("float32", "stochastic"), POOL),
+}
+
+
+@pytest.fixture(scope="module", params=LEARNING.values(), ids=LEARNING.keys())
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(tmp_path_factory.mktemp("selection"), request.param)
 
 
 @pytest.mark.parametrize("selector", range(4), ids=SELECTORS[:4])
 @pytest.mark.parametrize("pool", [0, 700])
 def test_the_device_chooses_what_the_reference_chooses(case: Case, selector: int, pool: int) -> None:
-    reference = ReferenceTrainer(case.graph, case.scheme, CLASSES)
+    reference = ReferenceTrainer(case.graph, case.scheme, CLASSES, case.options)
     reference.select(case.sample, LABELS, SelectOptions(SELECTORS[selector], 5, 3), case.budget(pool))
     with case.host() as host:
         host.select(case.sample, LABELS, selector, 5, 3, pool)
@@ -118,10 +128,15 @@ def test_the_device_chooses_what_the_reference_chooses(case: Case, selector: int
         assert biases.tolist() == reference.biases[layer.node.name].deltas.tolist()
         if layer.node.name in reference.weights:
             assert layer.selected_offset is not None
-            deltas = learnt[int(learnt[layer.selected_offset + 4 :][:4].view(np.uint32)[0]) :].view(np.int16)
             expected = reference.weights[layer.node.name].deltas.reshape(-1)
-            assert deltas[: len(expected)].tolist() == expected.tolist()
-            assert np.abs(expected).max() > 64, "the layer must have moved"
+            start = int(learnt[layer.selected_offset + 4 :][:4].view(np.uint32)[0])
+            stored = learnt[start:][: case.kept.delta_bytes * len(expected)]
+            assert stored.view({1: np.int8, 2: np.int16}[case.kept.delta_bytes]).tolist() == expected.tolist()
+            assert np.abs(expected).max() > (64 >> 8 - case.kept.fraction_bits), "the layer must have moved"
+    if isinstance(reference.head, LinearHead):
+        head = learnt[case.training.head_offset :][: case.training.head_bytes]
+        assert head[8:].view(np.int16).tolist() == reference.head.deltas.reshape(-1).tolist()
+        assert case.training.head_offset + case.training.head_bytes <= case.selection.pool_offset
 
 
 def test_training_selects_where_nothing_was_selected(case: Case) -> None:

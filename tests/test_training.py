@@ -20,6 +20,7 @@ from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
+from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS, PROTOTYPE, HeadKind
 from tinytrain_compiler.training.linear import LinearHead
 from tinytrain_compiler.training.options import LearningOptions
@@ -77,14 +78,15 @@ class Case:
     """The network written as C, and its training by the reference."""
 
     def __init__(
-        self, directory: Path, board: str = "stm32f746", head: HeadKind = PROTOTYPE, layers: bool = True
-    ) -> None:
+        self, directory: Path, board: str = "stm32f746", head: HeadKind = PROTOTYPE, layers: bool = True,
+        gradients: str = "int16", rounding: str = "nearest",
+    ) -> None:  # fmt: skip
         """layers: whether any of them learn."""
         self.graph, self.scheme = network()
         if not layers:
             self.scheme = Scheme({})
         scheme = self.scheme if layers or head.learns else None
-        self.head, self.options = head, LearningOptions(head)
+        self.head, self.options = head, LearningOptions(head, formats(gradients, rounding))
         self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, scheme, options=self.options)
         sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None, head.name))
         self.directory = directory / "model"
@@ -106,9 +108,19 @@ class Case:
         return ReferenceTrainer(self.graph, self.scheme, CLASSES, self.options)
 
 
-@pytest.fixture(scope="module", params=HEADS.values(), ids=HEADS.keys())
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return Case(tmp_path_factory.mktemp("training"), head=request.param)
+OPTIONS_OF = [
+    ("prototype", "int16", "nearest"),
+    ("prototype", "float32", "nearest"),
+    ("prototype", "int16", "stochastic"),
+    ("linear", "int16", "nearest"),
+    ("linear", "float32", "stochastic"),
+]
+
+
+@pytest.fixture(scope="module", params=OPTIONS_OF, ids="/".join)
+def case(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Case:
+    head, gradients, rounding = request.param
+    return Case(tmp_path_factory.mktemp("training"), head=HEADS[head], gradients=gradients, rounding=rounding)
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +152,12 @@ def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(case: Case
         running = learnt[layer.running_offset :][:16].view(np.float32)
         assert running[2] == reference.biases[name].running.mean
         if layer.chosen:
-            deltas = learnt[layer.deltas_offset :][: 2 * layer.deltas].view(np.int16)
+            kept = case.options.formats.rounding
+            stored = learnt[layer.deltas_offset :][: kept.delta_bytes * layer.deltas]
+            deltas = stored.view({1: np.int8, 2: np.int16}[kept.delta_bytes])
             assert deltas.tolist() == reference.weights[name].deltas.reshape(-1).tolist()
             assert running[0] == reference.weights[name].running.mean
-            assert np.abs(deltas).max() > 64, "the layer must have moved"
+            assert np.abs(deltas).max() > (64 >> 8 - kept.fraction_bits), "the layer must have moved"
     assert learnt[case.lowered.training.head_offset :].tobytes() == head_bytes(reference)
     tensors = [*reference.weights.values(), *reference.biases.values()]
     saturated = reference.head.saturated if isinstance(reference.head, LinearHead) else 0
@@ -189,11 +203,19 @@ def test_ten_thousand_steps_neither_drift_nor_break(case: Case) -> None:
     assert answers == LABELS
 
 
-@pytest.mark.parametrize("board", ["stm32f746", "nrf52840dk", "mps2_an385", "rp2040"])
-@pytest.mark.parametrize("head", HEADS)
-def test_emulated_cores_learn_the_same_bytes(head: str, board: str, tmp_path: Path) -> None:
+BOARDS = ("stm32f746", "nrf52840dk", "mps2_an385", "rp2040")
+CORES = [("prototype", "int16", rounding, board) for rounding in ("nearest", "stochastic") for board in BOARDS]
+CORES += [("linear", "int16", "nearest", board) for board in BOARDS]
+CORES += [("prototype", "float32", "nearest", "stm32f746"), ("linear", "float32", "stochastic", "nrf52840dk")]
+
+
+@pytest.mark.parametrize(("head", "gradients", "rounding", "board"), CORES)
+def test_emulated_cores_learn_the_same_bytes(
+    head: str, gradients: str, rounding: str, board: str, tmp_path: Path
+) -> None:
     require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
-    cores_learn_like_the_host(Case(tmp_path, board, HEADS[head]), board, tmp_path)
+    case = Case(tmp_path, board, HEADS[head], gradients=gradients, rounding=rounding)
+    cores_learn_like_the_host(case, board, tmp_path)
 
 
 @pytest.mark.parametrize("board", ["stm32f746", "mps2_an385"])

@@ -14,7 +14,15 @@ import click
 
 from . import __version__
 from .cli_evaluate import evaluate
-from .cli_options import count_option, directory_argument, json_option, mean_option, std_option
+from .cli_options import (
+    count_option,
+    directory_argument,
+    gradients_option,
+    json_option,
+    mean_option,
+    rounding_option,
+    std_option,
+)
 from .cli_progress import bar, echo_bounds, echo_training, stages
 from .errors import EXIT_INTERNAL, TinyTrainError, UsageError
 
@@ -70,6 +78,8 @@ tinytrain.add_command(evaluate)
 @click.option(
     "--head", default="prototype", show_default=True, help="What classifies: prototype, or linear, which learns too."
 )
+@gradients_option
+@rounding_option
 @click.option("--dump-after", metavar="PASS", help="Print the graph to stderr after a pass (or 'import', or 'all').")
 @json_option
 def compile_command(
@@ -86,6 +96,8 @@ def compile_command(
     pool: int,
     sram: int | None,
     head: str,
+    gradients: str,
+    rounding: str,
     dump_after: str | None,
     as_json: bool,
 ) -> None:
@@ -108,6 +120,7 @@ def compile_command(
         artifacts = compile_model(
             model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
             name=name, classes=classes, policy=policy, scheme=scheme, pool=1024 * pool, sram=sram, head=head,
+            gradients=gradients, rounding=rounding,
             progress=progress, observe=dump,
         )  # fmt: skip
     if as_json:

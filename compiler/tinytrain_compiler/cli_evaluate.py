@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .cli_options import directory_argument, json_option
+from .cli_options import directory_argument, gradients_option, json_option, rounding_option
 from .cli_progress import bar
 
 
@@ -21,6 +21,8 @@ from .cli_progress import bar
 @click.option("--policy", "policies", default="none", show_default=True, metavar="P[,P]", help="What learns.")
 @click.option("--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="For sparse-update.")
 @click.option("--head", metavar="H", help="prototype or linear (default: the one that DIR was compiled with).")
+@gradients_option
+@rounding_option
 @click.option("--count", type=click.IntRange(1), help="How many episodes (default: all of the file, or 20).")
 @click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes over the support set.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate (default: the policy's).")
@@ -38,6 +40,8 @@ def evaluate(
     policies: str,
     scheme: Path | None,
     head: str | None,
+    gradients: str,
+    rounding: str,
     count: int | None,
     epochs: int,
     rate: float | None,
@@ -52,13 +56,14 @@ def evaluate(
     from .compiled import load_compiled
     from .evaluate import LearnerOptions, load_episodes, load_pack, print_results, sample_episodes
     from .evaluate import evaluate as run_evaluate
+    from .training.formats import formats
 
     model, data = load_compiled(directory), load_pack(pack)
     if episodes is None:
         chosen = sample_episodes(data, way, shot, queries, count or 20, seed)
     else:
         chosen = load_episodes(episodes, data)
-    options = LearnerOptions(learning_rate=rate, scheme=scheme, head=head)
+    options = LearnerOptions(learning_rate=rate, scheme=scheme, head=head, formats=formats(gradients, rounding))
     with bar(f"episodes of {data.name}") as progress:
         found = run_evaluate(
             model, data, chosen, policies.split(","), count=count, epochs=epochs, options=options, seed=seed,

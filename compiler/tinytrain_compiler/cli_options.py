@@ -29,3 +29,9 @@ std_option = click.option("--std", type=Numbers(), default="127.5", show_default
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 directory_argument = click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 count_option = click.option("--inputs", "count", type=click.IntRange(1), help="How many test inputs to run.")
+gradients_option = click.option(
+    "--gradients", default="int16", show_default=True, help="Of the backward pass: int16, or float32 (needs an FPU)."
+)
+rounding_option = click.option(
+    "--rounding", default="nearest", show_default=True, help="Of weights: nearest, or stochastic (half the memory)."
+)

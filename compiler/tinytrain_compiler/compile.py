@@ -35,6 +35,7 @@ from .quantize.input_bytes import pixel_map, quantize_samples
 from .quantize.quantizer import quantize, top1_agreement
 from .report import build_report, plan_that_fits
 from .report.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
+from .training.formats import formats as formats_of
 from .training.heads import PROTOTYPE, head_kind
 from .training.options import DEFAULT, LearningOptions
 from .training.plan import TrainingPlan, plan_training
@@ -80,6 +81,8 @@ def compile_model(
     pool: int = DEFAULT_POOL,
     sram: int | None = None,
     head: str = "prototype",
+    gradients: str = "int16",
+    rounding: str = "nearest",
     progress: Progress = lambda stage: None,
     observe: Callable[[str, Graph], None] = lambda name, graph: None,
 ) -> Artifacts:
@@ -90,13 +93,15 @@ def compile_model(
     few-shot classes. policy: what learns on the device (training/policies.py); scheme: its file, for
     `sparse-update` or `tinytrain`; pool: bytes for what `tinytrain` learns. sram: KiB that arena, session and
     stack may take, where the application needs the rest of the board's; None for all of it. head: what classifies
-    (training/heads.py). progress is told each stage as it begins, observe the graph after the import and after each
-    pass.
+    (training/heads.py). gradients, rounding: training/formats.py. progress is told each stage as it begins, observe
+    the graph after the import and after each pass.
 
     Errors: UsageError, UnsupportedModelError (exit code 2), DoesNotFitError (3). Nothing is written
     unless everything succeeds.
     """
     target = load_board(board)
+    formats = formats_of(gradients, rounding)
+    formats.gradients.check(target)  # before the long part
     path = Path(model)
     prefix = _prefix(path.stem if name is None else name, explicit=name is not None)
     kind = head_kind(head)
@@ -135,10 +140,9 @@ def compile_model(
         raise UsageError(f"{path}: its embedding has more than {MAX_FEATURES} values; end the network in a pool")
 
     progress("planning memory")
-    learning = scheme_for(graph, policy, None if scheme is None else Path(scheme))
     learning = scheme_for(graph, policy, None if scheme is None else Path(scheme), kind)
     limit = None if sram is None else 1024 * sram
-    by = LearningOptions(kind, pool)
+    by = LearningOptions(kind, formats, pool)
     lowered, inference = plan_that_fits(
         policy, learning, lambda chosen: lower(graph, target, prefix, classes, chosen, limit, by)
     )
@@ -153,7 +157,7 @@ def compile_model(
     pixels = pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
     if policy != "none":
-        options += f" --policy {policy}"
+        options += f" --policy {policy}" + formats.options
     if kind != PROTOTYPE:
         options += f" --head {head}"
     if sram is not None:
@@ -194,9 +198,10 @@ def lower(
     """Plan memory and choose kernels; says nothing yet about whether it fits.
 
     scheme: what learns, if anything. sram_limit: bytes the model may use, None for all that the board has.
-    options: how it learns.
+    options: how it learns; UsageError where the board cannot compute in its formats.
     """
     session = session_bytes(classes, graph.tensors[graph.features].bytes)
+    options.formats.gradients.check(board)
     training = plan_training(graph, scheme, classes, options) if scheme is not None else None
     extra = training.extra if training is not None else None
     plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)

@@ -37,9 +37,10 @@ def state_digest(graph: Graph, training: TrainingPlan | None, pixels: PixelMap |
 
 
 def _kept(training: TrainingPlan) -> dict[str, Any]:
-    """Of the whole of `learnt`: its size, and which head keeps its own part where."""
+    """Of the whole of `learnt`: its size, which head keeps its own part where, and what the numbers in it are."""
     head = (training.options.head.name, training.head_offset, training.head_bytes)
-    return {"bytes": training.learnt_bytes, "head": head}
+    formats = (training.formats.gradients.name, training.formats.rounding.name)
+    return {"bytes": training.learnt_bytes, "head": head, "formats": formats}
 
 
 def _learnt(graph: Graph, training: TrainingPlan) -> list[Any]:

@@ -21,9 +21,11 @@ from .kernels import KernelTable, has_params, kernel_bodies
 from .names import Names
 from .render import c_comment, c_string, c_type, render
 from .training import TrainingText
+from .training_float import FloatTrainingText
 
 RUNTIME_VERSION = 2  # TT_RUNTIME_VERSION of runtime_c/tinytrain.h
 SELFTEST_SEED = 1
+TRAINING_TEXT = {"int16": TrainingText, "float32": FloatTrainingText}  # by gradient format
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,9 @@ def _context(
 ) -> dict[str, Any]:
     """Everything the templates print; they decide nothing."""
     names = Names(graph, plan, info.prefix)
-    text = TrainingText(graph, training, plan, names) if training is not None else None
+    text = (
+        TRAINING_TEXT[training.formats.gradients.name](graph, training, plan, names) if training is not None else None
+    )
     ends = {"input": graph.input, "output": graph.output, "features": graph.features}
     return {
         "name": info.prefix,

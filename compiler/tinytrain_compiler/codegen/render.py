@@ -40,7 +40,7 @@ def c_table(values: NDArray[Any]) -> str:
     """Numbers of an array, wrapped, four spaces in front of each line."""
     lines, line = [], "   "
     for value in values.reshape(-1).tolist():
-        text = f" {value},"
+        text = f" {c_float(value) if values.dtype.kind == 'f' else value},"
         if len(line) + len(text) > LINE:
             lines.append(line)
             line = "   "

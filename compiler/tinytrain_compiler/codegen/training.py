@@ -1,87 +1,48 @@
 """The backward pass as C: parameters of trained layers, what the forward pass saves, and the calls.
 
-Decisions were made in training/plan.py; here they become text.
+Decisions were made in training/plan.py; here they become text. TrainingText writes integer gradients,
+training_float.py the others.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..graph import Graph, Node
 from ..graph.gradient import Factors, quantize_factors
 from ..memory import MemoryPlan
-from ..ops import Kernel, operator_of
+from ..ops import operator_of
 from ..ops.backward import limits
 from ..training.plan import LOSS_SCRATCH, Action, LearntLayer, TrainingPlan, parameter_bytes
 from ..training.pool import LEARNT, FisherInput
-from ..training.selection import layer_cost
+from ..training.selection import Candidate, layer_cost
 from ..training.trainer import bias_norm, bias_units, weight_norm
+from .backward_kernels import backward_kernels
 from .kernels import kernel_bodies
 from .names import Names
 from .render import c_comment
 
 
-@dataclass(frozen=True)
-class BackwardKernels:
-    """C functions of the backward pass, shared where their constants are equal."""
-
-    symbols: dict[str, str]  # "<node>/gradient" or "<node>/learn" -> C function
-    kernels: dict[str, tuple[Kernel, str, list[str]]]  # C function -> kernel, prototype, layers
-
-
-def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str) -> BackwardKernels:
-    symbols: dict[str, str] = {}
-    kernels: dict[str, tuple[Kernel, str, list[str]]] = {}
-    by_identity: dict[Any, str] = {}
-
-    def use(key: str, kernel: Kernel, layer: str, prototype: str, scratch: int) -> None:
-        identity = (kernel.identity, repr(kernel.inline))
-        symbol = by_identity.get(identity)
-        if symbol is None:
-            symbol = base = f"{prefix}_{kernel.symbol}"
-            number = 2
-            while symbol in kernels:
-                symbol, number = f"{base}_v{number}", number + 1
-            by_identity[identity] = symbol
-            kernels[symbol] = (kernel, prototype.format(symbol, ", void *scratch" if scratch else ""), [])
-        kernels[symbol][2].append(layer)
-        symbols[key] = symbol
-
-    for action in plan.actions:
-        node, layer = action.node, plan.layer(action.node)
-        trained = layer is not None and layer.learns_weights
-        operator = operator_of(node)
-        if action.kind == "learn" and trained:
-            prototype = (
-                "void {}(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, "
-                "const int8_t *x, int32_t exponent, int32_t magnitude{})"
-            )
-            assert layer is not None
-            scratch = operator.learning_scratch_bytes(node, graph.tensors, layer.limit)
-            use(f"{node.name}/learn", operator.learning_kernel(node, graph.tensors), node.name, prototype, scratch)
-        if action.kind == "propagate":
-            kernel = operator.gradient_kernel(node, graph.tensors, trained)
-            saving = operator.saving_kernel(node, graph.tensors)
-            assert kernel is not None
-            if "weights" in node.constants:
-                prototype = "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude{})"
-            elif saving is not None:
-                prototype = "int32_t {}(const int16_t *g, int16_t *dx, const uint32_t *winners{})"
-                use(f"{node.name}/save", saving, node.name, "void {}(uint32_t *winners, const int8_t *x{})", scratch=0)
-            else:
-                prototype = "int32_t {}(int16_t *g, int16_t *dx{})"
-            scratch = operator.gradient_scratch_bytes(node, graph.tensors)
-            use(f"{node.name}/gradient", kernel, node.name, prototype, scratch)
-    return BackwardKernels(symbols, kernels)
-
-
 class TrainingText:
     """Text of one model's training, from its plan; offsets are macros of <name>_arena.h."""
 
+    element = "int16_t"  # of a gradient
+    headers: ClassVar[list[str]] = []  # of the runtime, besides tt_train.h
+    prototypes: ClassVar[dict[str, str]] = {
+        "learn": "void {}(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, "
+        "const int8_t *x, int32_t exponent, int32_t magnitude{})",
+        "weighted": "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude{})",
+        "pool": "int32_t {}(int16_t *g, int16_t *dx{})",
+        "saved": "int32_t {}(const int16_t *g, int16_t *dx, const uint32_t *winners{})",
+    }
+
     def __init__(self, graph: Graph, plan: TrainingPlan, memory: MemoryPlan, names: Names) -> None:
         self._graph, self._plan, self._memory, self._names = graph, plan, memory, names
-        self._kernels = backward_kernels(graph, plan, names.prefix)
+        self._kernels = backward_kernels(graph, plan, names.prefix, self.prototypes)
         self._exponents: dict[str, str] = {}  # gradient buffer -> C variable
         self._gradients: dict[str, str] = {}  # of the block being written: address -> local pointer
 
@@ -90,11 +51,14 @@ class TrainingText:
     def context(self) -> dict[str, Any]:
         learnt, loss = self._memory.scratch[LEARNT], self._memory.scratch[LOSS_SCRATCH]
         gradient = self._memory.scratch[self._gradient(self._graph.features)]
+        statements = self._statements()
         return {
+            "headers": self.headers,
             "layers": [self._layer(layer) for layer in self._plan.layers],
             "factors": [self._factors(node) for node in self._scaled_nodes()],
-            "statements": self._statements(),
-            "exponents": [v for v in self._exponents.values() if v != "exponent"],
+            "statements": statements,
+            "locals": self._locals(),
+            "begin": self._begin(),
             "functions": self._functions(),
             "places": {"learnt": learnt, "loss": loss, "gradient": gradient},
             "macros": {
@@ -184,14 +148,25 @@ class TrainingText:
         return f"{self._at(place.buffer)} + {place.offset}"
 
     def _fisher(self, a: Action) -> list[str]:
-        c = next(c for c in self._plan.selection.candidates if c.node.name == a.node.name)  # type: ignore[union-attr]
+        c = self._candidate(a.node)
         zero = self._graph.tensors[a.tensor].quantization.zero_point
         return [
             f"if (fisher != NULL && fisher->group == {self._fisher_input(a.node).group}) {{",
-            f"    tt_fisher_add(fisher->scores + {c.first}, {self._fisher_place(a.node)}, {self._g(a.source)}, "
-            f"{c.pixels}, {c.channels}, {zero}, {self._exponents[a.source]});",
+            f"    {self._fisher_call(a, f'{c.pixels}, {c.channels}, {zero}')}",
             "}",
         ]
+
+    def _fisher_call(self, a: Action, shape: str) -> str:
+        place, g, exponent = self._fisher_place(a.node), self._g(a.source), self._exponents[a.source]
+        return f"tt_fisher_add(fisher->scores + {self._first(a.node)}, {place}, {g}, {shape}, {exponent});"
+
+    def _first(self, node: Node) -> int:
+        """A candidate's first entry in the table of scores."""
+        return self._candidate(node).first
+
+    def _candidate(self, node: Node) -> Candidate:
+        assert self._plan.selection is not None
+        return next(c for c in self._plan.selection.candidates if c.node.name == node.name)
 
     # -- pieces --------------------------------------------------------------------------------
 
@@ -211,23 +186,20 @@ class TrainingText:
         node = layer.node
         channels = list(self._plan.scheme.layers[node.name].channels)
         scales = node.constants["weight_scales"]
-        units = bias_units(self._graph, node)
         return {
             "learn": self._names.of("learn", node),
             "pretrained": self._names.of("layer", node),
             "channels_name": self._names.of("channels_of", node),
-            "inverses_name": self._names.of("inverses_of", node),
             "state": self._names.of("state_of", node),
+            "delta_bytes": self._plan.formats.rounding.delta_bytes,
             "node": c_comment(node.name),
             "outputs": len(scales),
             "layout": operator_of(node).weight_layout(node),
             "channels": channels,
             "selected_offset": layer.selected_offset,
+            "learns_weights": layer.learns_weights,
             "what": self._what(layer),
-            "scales": self._names.of("scales_of", node),
-            "scales_exponent": quantize_factors(scales).exponent,
-            "weight_inverse": quantize_factors(1 / scales) if layer.learns_weights else None,
-            "bias_inverse": quantize_factors(1 / units),
+            **self._constants(node, layer),
             "weight_norm": float(weight_norm(node, channels)) if channels else 0.0,
             "bias_norm": float(bias_norm(self._graph, node)),
             "offsets": layer,
@@ -243,9 +215,50 @@ class TrainingText:
     def _scaled_nodes(self) -> list[Node]:
         return [a.node for a in self._plan.actions if a.kind == "propagate" and "weights" in a.node.constants]
 
+    def _begin(self) -> list[str]:
+        """Statements in front of the first layer's."""
+        return []
+
     def _factors(self, node: Node) -> dict[str, Any]:
+        """A layer's weight scales: a table, and the C constant that holds it."""
         factors: Factors = quantize_factors(node.constants["weight_scales"])
-        return {"name": self._names.of("scales_of", node), "values": factors.values, "exponent": factors.exponent}
+        name = self._names.of("scales_of", node)
+        return {
+            "table": {"name": f"{name}_values", "type": "int16_t", "values": factors.values},
+            "constant": f"static const tt_factors {name} = {{ {name}_values, {factors.exponent} }};",
+        }
+
+    def _constants(self, node: Node, layer: LearntLayer) -> dict[str, Any]:
+        """The layer's tables, and the initialisers of its struct's members that hold factors."""
+        scales = node.constants["weight_scales"]
+        reals = {"bias_inverse": 1 / bias_units(self._graph, node)}
+        if layer.learns_weights:
+            reals = {"weight_inverse": 1 / scales} | reals
+        found = self._inverses(node, reals)
+        if layer.selected_offset is not None:
+            scales_name = self._candidate_scales(node, found["tables"])
+            found["members"]["weight_scales"] = f"{{ {scales_name}, {quantize_factors(scales).exponent} }}"
+        return found
+
+    def _candidate_scales(self, node: Node, tables: list[dict[str, Any]]) -> str:
+        """The table of a candidate's weight scales as fractions; one that is missing so far is added."""
+        return f"{self._names.of('scales_of', node)}_values"
+
+    def _inverses(self, node: Node, reals: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+        """Reciprocals of scales by struct member: tables, and the members' initialisers."""
+        tables, members = [], {}
+        for member, real in reals.items():
+            factors = quantize_factors(real)
+            name = self._names.of(f"{member}s_of", node)
+            tables.append({"name": name, "type": "int16_t", "values": factors.values})
+            members[member] = f"{{ {name}, {factors.exponent} }}"
+        return {"tables": tables, "members": members}
+
+    def _locals(self) -> list[str]:
+        """Declarations at the top of backward(), and what keeps a compiler from calling them unused."""
+        exponents = [v for v in self._exponents.values() if v != "exponent"]
+        declared = [f"int32_t {', '.join(exponents)};"] if exponents else []
+        return [*declared, "int32_t magnitude = 0;", "(void)magnitude;"]
 
     def _statements(self) -> list[dict[str, Any]]:
         """Blocks of the backward pass, one per node: comment and lines."""
@@ -257,7 +270,7 @@ class TrainingText:
                 self._gradients = blocks[-1]["gradients"]
             blocks[-1]["lines"] += getattr(self, f"_{action.kind}")(action)
         for block in blocks:
-            pointers = [f"int16_t *const {name} = {place};" for place, name in block["gradients"].items()]
+            pointers = [f"{self.element} *const {name} = {place};" for place, name in block["gradients"].items()]
             block["lines"] = [*pointers, *block["lines"]] if block["lines"] else []
         return blocks
 
@@ -268,28 +281,31 @@ class TrainingText:
     def _learn(self, a: Action) -> list[str]:
         layer = self._plan.layer(a.node)
         assert layer is not None
+        lines = self._bias_update(a)
+        if layer.learns_weights:
+            saved = self._at(self._plan.saved[a.node.name])
+            if layer.selected_offset is None:
+                lines.append(self._weight_update(a, saved))
+            else:
+                lines += ["if (state.chosen > 0) {", f"    {self._weight_update(a, f'{saved} + state.saved')}", "}"]
+        if self._plan.selection is not None:
+            lines = ["if (fisher == NULL) {", *(f"    {line}" for line in lines), "}"]
+        return [self._state(layer), *lines]
+
+    def _bias_update(self, a: Action) -> list[str]:
         learn, outputs = self._names.of("learn", a.node), len(a.node.constants["weights"])
         count = self._graph.tensors[a.tensor].bytes
-        exponent = self._exponents[a.source]
-        lines = [
-            self._state(layer),
-            f"magnitude = tt_magnitude({self._g(a.source)}, {count});",
-            f"tt_learn_bias(&{learn}, &state, rate, {self._g(a.source)}, {count // outputs}, {exponent}, magnitude);",
+        g, exponent = self._g(a.source), self._exponents[a.source]
+        return [
+            f"magnitude = tt_magnitude({g}, {count});",
+            f"tt_learn_bias(&{learn}, &state, rate, {g}, {count // outputs}, {exponent}, magnitude);",
         ]
-        if layer.learns_weights:
-            function = self._kernels.symbols[f"{a.node.name}/learn"]
-            saved = self._at(self._plan.saved[a.node.name])
-            size = operator_of(a.node).learning_scratch_bytes(a.node, self._graph.tensors, layer.limit)
-            last = f"magnitude{self._scratch(a.node, size)}"
-            call = f"{function}(&{learn}, &state, rate, {self._g(a.source)}, {{}}, {exponent}, {last});"
-            if layer.selected_offset is None:
-                lines.append(call.format(saved))
-            else:
-                lines += ["if (state.chosen > 0) {", f"    {call.format(f'{saved} + state.saved')}", "}"]
-        if self._plan.selection is not None:
-            state, *rest = lines
-            lines = [state, "if (fisher == NULL) {", *(f"    {line}" for line in rest), "}"]
-        return lines
+
+    def _weight_update(self, a: Action, saved: str) -> str:
+        function, learn = self._kernels.symbols[f"{a.node.name}/learn"], self._names.of("learn", a.node)
+        size = self._plan.learning_scratch(self._graph, a.node)
+        last = f"{self._exponents[a.source]}, magnitude{self._scratch(a.node, size)}"
+        return f"{function}(&{learn}, &state, rate, {self._g(a.source)}, {saved}, {last});"
 
     def _propagate(self, a: Action) -> list[str]:
         if a.selecting:
@@ -299,23 +315,14 @@ class TrainingText:
     def _propagated(self, a: Action) -> list[str]:
         exponent, variable = self._exponents[a.source], self._variable(a.target)
         function = self._kernels.symbols[f"{a.node.name}/gradient"]
-        scratch = self._scratch(a.node, operator_of(a.node).gradient_scratch_bytes(a.node, self._graph.tensors))
+        scratch = self._scratch(a.node, self._plan.gradient_scratch(self._graph, a.node))
         if "weights" not in a.node.constants:
             saved = f", {self._winners(a.node)}" if a.node.name in self._plan.winners else ""
             return [f"{variable} = {exponent} + {function}({self._g(a.source)}, {self._g(a.target)}{saved}{scratch});"]
         scales, outputs = self._names.of("scales_of", a.node), len(a.node.constants["weights"])
         count = self._graph.tensors[a.tensor].bytes
-        lines = []
-        weights = f"{self._names.of('layer', a.node)}.weights"
-        layer = self._plan.layer(a.node)
-        if a.node.name in self._plan.backward_parameters:
-            assert layer is not None
-            size, _ = parameter_bytes(a.node, layer)
-            buffer = self._plan.backward_parameters[a.node.name]
-            lines += [line for line in self._effective(layer, buffer, size) if line != self._state(layer)]
-            weights = "learnt.weights"
-        trained = layer is not None and layer.learns_weights
-        kernel = operator_of(a.node).gradient_kernel(a.node, self._graph.tensors, trained)
+        lines, weights = self._weights_as_updated(a)
+        kernel = self._plan.gradient_kernel(self._graph, a.node)
         assert kernel is not None
         g, drop = self._g(a.source), kernel.shape["DROP"]
         return [
@@ -328,6 +335,17 @@ class TrainingText:
     def _scratch(self, node: Node, size: int) -> str:
         """A kernel's last argument, if it takes any scratch memory."""
         return f", {self._at(self._plan.scratch[node.name])}" if size else ""
+
+    def _weights_as_updated(self, a: Action) -> tuple[list[str], str]:
+        """Statements that make the weights that gradients pass through, and the C expression for these."""
+        if a.node.name not in self._plan.backward_parameters:
+            return [], f"{self._names.of('layer', a.node)}.weights"
+        layer = self._plan.layer(a.node)
+        assert layer is not None
+        size, _ = parameter_bytes(a.node, layer)
+        buffer = self._plan.backward_parameters[a.node.name]
+        lines = [line for line in self._effective(layer, buffer, size) if line != self._state(layer)]
+        return lines, "learnt.weights"
 
     def _add(self, a: Action) -> list[str]:
         count = self._graph.tensors[a.tensor].bytes
@@ -368,7 +386,7 @@ class TrainingText:
 
     def _g(self, buffer: str) -> str:
         """A gradient's local pointer: g is the output's, dx an input's."""
-        place = self._cast("int16_t", self._gradient(buffer))
+        place = self._cast(self.element, self._gradient(buffer))
         taken = len(self._gradients)
         return self._gradients.setdefault(place, "g" if not taken else "dx" if taken == 1 else f"dx{taken}")
 

@@ -11,6 +11,7 @@ from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
 from ..targets.host import HostModel
+from ..training.formats import DEFAULT, Formats
 from ..training.pool import DEFAULT_POOL
 from ..training.trainer import CLEAN as CLEAN
 
@@ -31,6 +32,7 @@ class LearnerOptions:
     learning_rate: float | None = None
     scheme: Path | None = None  # of sparse-update, and the candidates of policies that choose on the device
     head: str | None = None  # prototype or linear; None: the folder's own
+    formats: Formats = DEFAULT
     pool: int = DEFAULT_POOL  # bytes for what policies learn that choose on the device
     samples: int = 16  # that Fisher information is measured on
     copies: int = 0  # augmented copies of a sample whose frozen features are kept; 0: every epoch a fresh one

@@ -23,7 +23,7 @@ def write_policy(model: CompiledModel, options: LearnerOptions, policy: str, dir
     classes, head = int(model.report["model"]["classes"]), head_of(model, options)
     scheme_file = options.scheme if policy in ("sparse-update", "tinytrain") else None
     scheme = scheme_for(model.graph, policy, scheme_file, head)
-    learning = LearningOptions(head, options.pool)
+    learning = LearningOptions(head, options.formats, options.pool)
     lowered = lower(model.graph, model.board, model.name, classes, scheme, options=learning)
     sources = emit(lowered, ModelInfo(model.name, model.report["model"]["sha256"], "", classes, None, head.name))
     write_files(directory, {path: text.encode() for path, text in sources.items()})

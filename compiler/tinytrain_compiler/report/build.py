@@ -13,7 +13,7 @@ from ..ops import operator_of
 from ..ops.backward import TRAINED_MARGIN
 from ..training.plan import TrainingPlan
 from ..training.scheme import backward_nodes
-from ..training.trainer import BIAS_MAX, DELTA_BITS, DELTA_MAX
+from ..training.trainer import BIAS_MAX
 from .budget import FlashUse, SramUse, state_bytes
 from .purposes import purpose_use, step_name
 
@@ -136,7 +136,11 @@ def _steps(graph: Graph, training: TrainingPlan | None) -> int:
 def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
     """What learns, and where what it learns ends. Bytes are those of a purpose that are live at once, at most."""
     largest = purpose_use([p.buffer for p in plan.placements]).largest
+    kept = training.formats.rounding
     return {
+        "gradients": training.formats.gradients.name,
+        "rounding": kept.name,
+        "delta_bytes": kept.delta_bytes,
         "learnt_bytes": training.learnt_bytes,
         "head_bytes": training.head_bytes,
         "fisher_passes": training.fisher_passes,
@@ -149,7 +153,7 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
         "weights": sum(layer.deltas for layer in training.layers),
         "biases": sum(len(layer.node.constants["bias"]) for layer in training.layers),
         "saturation": {
-            "weight_delta": DELTA_MAX / 2**DELTA_BITS,  # in steps of the int8 weight
+            "weight_delta": kept.limit / 2**kept.fraction_bits,  # in steps of the int8 weight
             "bias_delta": BIAS_MAX,  # in steps of the int32 bias
             "weight_growth": TRAINED_MARGIN,  # of a layer's absolute weights, until its gradients may saturate
         },

@@ -11,6 +11,7 @@ LOOP_CODE = 6 * 1024  # the training loop, the loss, and what all backward passe
 V6M_CODE = 4500  # longer code all over, and library code for floats, on cores without the instructions
 HEAD_CODE = 1600  # what a head with weights of its own adds to that
 STATEMENT_CODE = 80  # one call
+FLOAT_KERNEL_CODE = 2200  # each
 KERNEL_CODE = {  # template: (portable, dsp)
     "avg_pool_input_gradient": (1200, 1200),
     "conv2d_input_gradient": (1550, 640),
@@ -26,7 +27,8 @@ def training_flash(plan: TrainingPlan, board: Board) -> tuple[int, int]:
     """(bytes of constants, bound on bytes of code)."""
     visited = {action.node.name: action.node for action in plan.actions}.values()
     constants = sum(8 * len(layer.node.constants["bias"]) + 80 + 2 * layer.chosen for layer in plan.layers)
-    constants += sum(2 * len(node.constants["bias"]) + 8 for node in visited if "bias" in node.constants)
+    scale = plan.formats.gradients.element_bytes
+    constants += sum(scale * len(node.constants["bias"]) + 8 for node in visited if "bias" in node.constants)
     functions = {(kernel.identity, repr(kernel.inline)): kernel for kernel in plan.kernels}
     kernels = sum(gradient_code(kernel, board.dsp) for kernel in functions.values())
     shared = LOOP_CODE + (V6M_CODE if board.core_info.v6m else 0) + (HEAD_CODE if plan.head_bytes else 0)
@@ -36,6 +38,8 @@ def training_flash(plan: TrainingPlan, board: Board) -> tuple[int, int]:
 def gradient_code(kernel: Kernel, dsp: bool) -> int:
     """What one C function may take, by its template and the branches of it that its shape needs."""
     s = kernel.shape
+    if kernel.template.startswith("float32/"):
+        return FLOAT_KERNEL_CODE
     code = KERNEL_CODE[kernel.template][dsp]
     if kernel.template == "conv2d_input_gradient" and dsp:
         return code + (300 if s["CG"] % 4 else 0) + (300 if s["OG"] % 2 else 0) + (0 if s["POINTWISE"] else 500)

@@ -1,11 +1,13 @@
-"""The same backward pass in float: the yardstick of the integer one, and `--gradients float32` in spirit.
+"""The same backward pass on real numbers: in float64 the yardstick of the others, in float32 `--gradients float32`.
 
-Forward values are the integer network's, so both see the same clipped elements; every gradient is float64.
+Forward values are the integer network's, so all see the same clipped elements. This file has the walk through the
+graph and the float64 rules; the float32 rules, whose sums have one order, are in float32.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,27 +20,55 @@ from ..ops.learning import PIXEL
 from ..ops.window import Window
 from .scheme import Scheme, backward_nodes
 
-Floats = NDArray[np.float64]
+Floats = NDArray[Any]  # float64 or float32, as the rules make them
+LayerGradient = tuple[Floats | None, Floats]  # (dLoss/dW (outputs of a group, KH, KW, selected) or None, dLoss/db)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a backward pass computes; every function gets (graph, node, ...)."""
+
+    inputs: Mapping[str, Callable[..., tuple[Floats, ...]]]  # operator -> (values, g) -> one gradient per input
+    weights: Callable[[Graph, Node, Int8, Floats, list[int]], Floats]  # (x, g, channels)
+    bias: Callable[[Floats], Floats]  # g -> (O,)
 
 
 def float_backward(
-    graph: Graph, scheme: Scheme, values: Mapping[str, Int8], features: Floats
-) -> dict[str, tuple[Floats | None, Floats]]:
-    """Node name -> (dLoss/dW (outputs of a group, KH, KW, selected) or None, dLoss/db), with respect to real values."""
+    graph: Graph,
+    scheme: Scheme,
+    values: Mapping[str, Int8],
+    features: Floats,
+    learn: Callable[[Node, LayerGradient], Node] | None = None,
+    observe: Callable[[Node, Floats], None] | None = None,
+    rules: Rules | None = None,
+) -> dict[str, LayerGradient]:
+    """Node name -> gradients of its parameters, with respect to real values.
+
+    learn, observe: as in backward.py. rules: float64 unless told otherwise.
+    """
+    rules = FLOAT64 if rules is None else rules
     gradients = {graph.features: features}
-    found: dict[str, tuple[Floats | None, Floats]] = {}
+    found: dict[str, LayerGradient] = {}
     nodes = backward_nodes(graph, scheme)
     wanted = {node.output for node in nodes}
+    candidates = set(scheme.candidates)
     for node in nodes:
         g = gradients.pop(node.output) * clip_mask(node, graph.tensors, values[node.output])
         if node.name in scheme.layers:
             channels = list(scheme.layers[node.name].channels)
-            weights = _weight_gradient(graph, node, values[node.inputs[0]], g, channels) if channels else None
-            found[node.name] = weights, g.reshape(-1, g.shape[-1]).sum(0)
-        if any(name in wanted for name in node.inputs):
-            for name, part in zip(node.inputs, _RULES[node.op](graph, node, values, g), strict=True):
-                if name in wanted:
-                    gradients[name] = gradients.get(name, 0.0) + part
+            weights = rules.weights(graph, node, values[node.inputs[0]], g, channels) if channels else None
+            found[node.name] = weights, rules.bias(g)
+            if learn is not None:
+                node = learn(node, found[node.name])
+        observed = observe is not None and node.name in candidates
+        if not observed and not any(name in wanted for name in node.inputs):
+            continue  # nobody in front of it learns
+        passed = rules.inputs[node.op](graph, node, values, g)
+        if observe is not None and observed:
+            observe(node, passed[0])
+        for name, part in zip(node.inputs, passed, strict=True):
+            if name in wanted:
+                gradients[name] = gradients[name] + part if name in gradients else part
     return found
 
 
@@ -115,3 +145,5 @@ _RULES: dict[str, Callable[..., tuple[Any, ...]]] = {
     "reshape": _same,
     "lookup": _same,
 }
+
+FLOAT64 = Rules(_RULES, _weight_gradient, lambda g: g.reshape(-1, g.shape[-1]).sum(0))

@@ -13,6 +13,7 @@ from ..graph import Graph, Node
 from ..memory import Buffer, Extra, Span, align
 from ..ops import Kernel, operator_of
 from ..ops.backward import saves_clip_mask
+from .formats import Formats
 from .options import DEFAULT, LearningOptions
 from .pool import LEARNT, SAVED, SelectionPlan, plan_pool
 from .prefix import Cut, last_cut
@@ -45,7 +46,7 @@ class LearntLayer:
     bias_offset: int
     running_offset: int  # weights' and biases' running means
     deltas_offset: int
-    deltas: int  # int16 values
+    deltas: int  # how many
     selected_offset: int | None = None  # of a candidate: its tt_selected
 
     @property
@@ -76,12 +77,44 @@ class TrainingPlan:
     extra: Extra = field(default_factory=lambda: Extra([], {}))
 
     @property
+    def formats(self) -> Formats:
+        return self.options.formats
+
+    def learning_scratch(self, graph: Graph, node: Node) -> int:
+        """Working memory of the kernel that updates a layer's weights, for as many channels as may learn."""
+        layer = self.layer(node)
+        if layer is None or not self.formats.gradients.scratch:
+            return 0
+        return operator_of(node).learning_scratch_bytes(node, graph.tensors, layer.limit)
+
+    def gradient_scratch(self, graph: Graph, node: Node) -> int:
+        """Working memory of the kernel that passes a gradient on."""
+        if not self.formats.gradients.scratch:
+            return 0
+        return operator_of(node).gradient_scratch_bytes(node, graph.tensors)
+
+    def gradient_bytes(self, graph: Graph, tensor: str) -> int:
+        """Of the buffer that holds a tensor's gradient."""
+        return align(self.formats.gradients.element_bytes * graph.tensors[tensor].bytes)
+
+    @property
     def fisher_passes(self) -> int:
         """Over the samples, where the device chooses."""
         return self.selection.groups if self.selection is not None else 0
 
     def layer(self, node: Node) -> LearntLayer | None:
         return next((layer for layer in self.layers if layer.node.name == node.name), None)
+
+    def gradient_kernel(self, graph: Graph, node: Node) -> Kernel | None:
+        """The kernel that takes the node's gradient to its input, in the plan's format; None where it is a copy."""
+        layer = self.layer(node)
+        kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.learns_weights)
+        return None if kernel is None else self.formats.gradients.kernel(kernel, node)
+
+    def learning_kernel(self, graph: Graph, node: Node) -> Kernel:
+        """The kernel of the node's weight gradient and update, in the plan's format."""
+        kernel = operator_of(node).learning_kernel(node, graph.tensors)
+        return self.formats.rounding.kernel(self.formats.gradients.kernel(kernel, node))
 
 
 def parameter_bytes(node: Node, layer: LearntLayer) -> tuple[int, int]:
@@ -99,7 +132,8 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
     """
     plan = _with_layers(graph, scheme, classes, options)
     if scheme.candidates:
-        plan.selection = plan_pool(graph, scheme, align(plan.learnt_bytes), options.pool)
+        start, delta_bytes = align(plan.learnt_bytes), options.formats.rounding.delta_bytes
+        plan.selection = plan_pool(graph, scheme, start, options.pool, delta_bytes)
         plan.learnt_bytes = options.pool
     end = len(graph.nodes)  # the loss's step
     visited = backward_nodes(graph, scheme)
@@ -120,7 +154,9 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
         gradient = buffer_of.pop(node.output)
         layer = plan.layer(node)
         candidate = layer is not None and layer.selected_offset is not None
-        scratch = _scratch_bytes(graph, node, layer, candidate or any(name in wanted for name in node.inputs))
+        propagates = candidate or any(name in wanted for name in node.inputs)
+        learning = plan.learning_scratch(graph, node) if layer is not None and layer.learns_weights else 0
+        scratch = max(learning, plan.gradient_scratch(graph, node) if propagates else 0)  # one after the other
         if scratch:
             plan.scratch[node.name] = f"scratch of {node.name} (backward)"
             buffers.append(Buffer(plan.scratch[node.name], [Span(step, step, align(scratch))], purpose="scratch"))
@@ -136,11 +172,11 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
             buffers += _layer_buffers(graph, plan, node, layer, forward[node.name], step)
             act("learn")
             if layer.learns_weights:
-                plan.kernels.append(operator_of(node).learning_kernel(node, graph.tensors))
+                plan.kernels.append(plan.learning_kernel(graph, node))
         targets = [name for name in dict.fromkeys(node.inputs) if name in wanted]
         if not targets and not candidate:
             continue
-        kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.learns_weights)
+        kernel = plan.gradient_kernel(graph, node)
         if kernel is not None:
             plan.kernels.append(kernel)
         saving = operator_of(node).saving_kernel(node, graph.tensors)
@@ -152,12 +188,13 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
             buffers.append(Buffer(plan.winners[node.name], [lifetime], purpose="masks"))
         if not targets:
             temporary = f"second gradient of {node.inputs[0]}"
-            lifetime = Span(step, step, align(2 * graph.tensors[node.inputs[0]].bytes))
+            lifetime = Span(step, step, plan.gradient_bytes(graph, node.inputs[0]))
             buffers.append(Buffer(temporary, [lifetime], purpose="gradients"))
             act("propagate", temporary, selecting=True)
             act("fisher", tensor=node.inputs[0], source=temporary)
         elif kernel is not None:
-            buffers += _propagate(graph, act, buffer_of, born, dies, targets[0], step, candidate)
+            size = plan.gradient_bytes(graph, targets[0])
+            buffers += _propagate(act, buffer_of, born, dies, targets[0], step, size, candidate)
         else:
             _share(act, node, buffer_of, born, dies, targets, gradient, step)
         if layer is not None and layer.learns_weights and kernel is not None:
@@ -169,10 +206,9 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
         first, final = min(f for f, _ in steps), max(b for _, b in steps)
         lifetime = Span(first, final, plan.selection.saved_bytes)
         buffers.append(Buffer(SAVED, [lifetime], purpose="saved_inputs"))
-    sizes = {name: align(2 * graph.tensors[name].bytes) for name in born}
-    buffers += [
-        Buffer(f"gradient of {name}", [Span(born[name], dies[name], sizes[name])], purpose="gradients") for name in born
-    ]
+    for name in born:
+        lifetime = Span(born[name], dies[name], plan.gradient_bytes(graph, name))
+        buffers.append(Buffer(f"gradient of {name}", [lifetime], purpose="gradients"))
     plan.extra = Extra(buffers, {graph.features: end})
     return plan
 
@@ -190,7 +226,8 @@ def _with_layers(graph: Graph, scheme: Scheme, classes: int, options: LearningOp
         running_offset = bias_offset + 4 * len(node.constants["bias"])
         deltas_offset = running_offset + 2 * RUNNING_BYTES
         selected = deltas_offset if node.name in candidates else None
-        offset = -(-(deltas_offset + (2 * deltas if selected is None else SELECTED_BYTES)) // 8) * 8
+        size = options.formats.rounding.delta_bytes * deltas if selected is None else SELECTED_BYTES
+        offset = -(-(deltas_offset + size) // 8) * 8
         limit = scheme.layers[node.name].limit or chosen
         layers.append(LearntLayer(node, chosen, limit, bias_offset, running_offset, deltas_offset, deltas, selected))
     cut = last_cut(graph, scheme.layers)
@@ -226,16 +263,9 @@ def _layer_buffers(
     return found
 
 
-def _scratch_bytes(graph: Graph, node: Node, layer: LearntLayer | None, propagates: bool) -> int:
-    """What the larger of a node's two kernels needs: they run one after the other."""
-    operator = operator_of(node)
-    learning = operator.learning_scratch_bytes(node, graph.tensors, layer.limit) if layer and layer.limit else 0
-    return max(learning, operator.gradient_scratch_bytes(node, graph.tensors) if propagates else 0)
-
-
 def _propagate(
-    graph: Graph, act: _Recorder, buffer_of: dict[str, str], born: dict[str, int], dies: dict[str, int],
-    target: str, step: int, candidate: bool,
+    act: _Recorder, buffer_of: dict[str, str], born: dict[str, int], dies: dict[str, int],
+    target: str, step: int, size: int, candidate: bool,
 ) -> list[Buffer]:  # fmt: skip
     """The kernel writes a new buffer, or a temporary one that is then added to what is already there."""
     if target not in buffer_of:
@@ -250,7 +280,7 @@ def _propagate(
     if candidate:
         act("fisher", tensor=target, source=temporary)
     act("add", buffer_of[target], tensor=target, source=temporary)
-    return [Buffer(temporary, [Span(step, step, align(2 * graph.tensors[target].bytes))], purpose="gradients")]
+    return [Buffer(temporary, [Span(step, step, size)], purpose="gradients")]
 
 
 def _share(

@@ -45,13 +45,14 @@ class SelectionPlan:
         return Budget(learnt_bytes - self.pool_offset, self.saved_bytes)
 
 
-def plan_pool(graph: Graph, scheme: Scheme, start: int, pool: int) -> SelectionPlan:
+def plan_pool(graph: Graph, scheme: Scheme, start: int, pool: int, delta_bytes: int) -> SelectionPlan:
     """Lay the pool out, and place the inputs that the Fisher pass needs in it and beside it.
 
     start: bytes of biases, running means, tt_selected and the head, which come first. pool: bytes of all.
+    delta_bytes: of a weight.
     Errors: DoesNotFitError for a pool that is too small.
     """
-    candidates = candidates_of(graph, scheme)
+    candidates = candidates_of(graph, scheme, delta_bytes)
     table = 4 * sum(c.channels for c in candidates)
     lists = sum(align(LIST_BYTES * c.limit) for c in candidates)
     saved = sum(align(c.saved_bytes * c.limit) for c in candidates)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from ..graph.gradient import FACTOR_BITS, Factors, Gradient, quantize_factors
 from ..ops import Int8, operator_of
 from ..ops.backward import parameter_shift, prepare
 from .scheme import Scheme
-from .steps import scaled
+from .steps import ordered_sum, scaled
 
 Float32 = NDArray[np.float32]
 
@@ -46,8 +47,8 @@ class Candidate:
         return self.pixels
 
 
-def candidates_of(graph: Graph, scheme: Scheme) -> list[Candidate]:
-    """Candidates in execution order."""
+def candidates_of(graph: Graph, scheme: Scheme, delta_bytes: int) -> list[Candidate]:
+    """Candidates in execution order. delta_bytes: of a weight."""
     found: list[Candidate] = []
     first = 0
     for node in graph.nodes:
@@ -58,7 +59,7 @@ def candidates_of(graph: Graph, scheme: Scheme) -> list[Candidate]:
         channels, weights = layout.channels, layout.count(1)
         pixels = graph.tensors[node.inputs[0]].bytes // channels
         outputs = graph.tensors[node.output].bytes // len(node.constants["bias"])
-        found.append(Candidate(node, channels, layer.limit, pixels, 2 * weights, weights * outputs, first))
+        found.append(Candidate(node, channels, layer.limit, pixels, delta_bytes * weights, weights * outputs, first))
         first += channels
     return found
 
@@ -84,6 +85,13 @@ def add_fisher(scores: Float32, x: Int8, zero_point: int, gradient: Gradient) ->
     for c, value in enumerate(sums):
         square = scaled(np.float32(value) * np.float32(value), 2 * (gradient.exponent + shift))
         scores[c] = np.float32(scores[c] + square)
+
+
+def add_float_fisher(scores: Float32, x: Int8, zero_point: int, gradient: Float32) -> None:
+    """The same from a float32 gradient (H, W, C)."""
+    products = gradient * (x.astype(np.float32) - np.float32(zero_point))
+    for c, total in enumerate(ordered_sum(products.reshape(-1, len(scores)).T)):
+        scores[c] = np.float32(scores[c] + scaled(np.float32(total * total), 0))
 
 
 def squares_of(node: Node) -> NDArray[np.int64]:
@@ -159,20 +167,23 @@ def layer_cost(graph: Graph, candidate: Candidate) -> np.float32:
     return np.float32(scale**2 * 2.0**40 / (parameters * candidate.macs * candidate.channels))
 
 
-Observe = Callable[[Node, Gradient], None]  # told what a candidate passes to its input
+Observe = Callable[[Node, Any], None]  # told what a candidate passes to its input
+ADD_FISHER: Mapping[str, Callable[[Float32, Int8, int, Any], None]] = {  # by gradient format
+    "int16": add_fisher, "float32": add_float_fisher,
+}  # fmt: skip
 
 
 def fisher_observer(
-    graph: Graph, candidates: Sequence[Candidate], scores: Float32, values: Mapping[str, Int8]
+    graph: Graph, candidates: Sequence[Candidate], scores: Float32, values: Mapping[str, Int8], gradients: str
 ) -> Observe:
-    """For training/backward.py: adds what each candidate passes to its input to the table of scores."""
+    """For the backward passes: adds what each candidate passes to its input to the table of scores."""
     by_name = {c.node.name: c for c in candidates}
 
-    def observe(node: Node, gradient: Gradient) -> None:
+    def observe(node: Node, gradient: Any) -> None:
         c = by_name.get(node.name)
         if c is not None:
             tensor = graph.tensors[node.inputs[0]]
             x = values[node.inputs[0]]
-            add_fisher(scores[c.first : c.first + c.channels], x, tensor.quantization.zero_point, gradient)
+            ADD_FISHER[gradients](scores[c.first : c.first + c.channels], x, tensor.quantization.zero_point, gradient)
 
     return observe

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+Floats = NDArray[np.float32]
 STEP_BITS = 30
 
 
@@ -39,13 +41,25 @@ def root_of(mean: np.float32) -> np.float32:
     return scaled(np.float32(root), (e - 24 + odd) // 2)
 
 
-def step_size(rate: float, samples: int, norm: np.float32, mean: np.float32) -> tuple[int, int]:
-    """rate / samples * norm / sqrt(mean) as fraction * 2**(exponent - STEP_BITS); float32 like the device."""
+def ordered_sum(values: Floats) -> Floats:
+    """Sum along the last axis, from the first to the last."""
+    total: Floats = np.add.accumulate(values, axis=-1, dtype=np.float32)[..., -1]
+    return total
+
+
+def step_length(rate: float, samples: int, norm: np.float32, mean: np.float32) -> np.float32:
+    """rate / samples * norm / sqrt(mean), float32 like the device; 0 below the smallest normal number."""
     if mean < 2.0**-126:
-        return 0, 0
+        return np.float32(0)
     per_sample = np.float32(np.float32(rate) / np.float32(samples))
-    size = np.float32(np.float32(per_sample * norm) / root_of(mean))
-    if size < 2.0**-126:
+    length = np.float32(np.float32(per_sample * norm) / root_of(mean))
+    return length if length >= 2.0**-126 else np.float32(0)
+
+
+def step_size(rate: float, samples: int, norm: np.float32, mean: np.float32) -> tuple[int, int]:
+    """The same as fraction * 2**(exponent - STEP_BITS)."""
+    length = step_length(rate, samples, norm, mean)
+    if length == 0:
         return 0, 0
-    fraction, exponent = math.frexp(size)
+    fraction, exponent = math.frexp(length)
     return int(fraction * 2**STEP_BITS), exponent

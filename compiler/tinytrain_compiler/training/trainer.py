@@ -15,21 +15,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Graph, Node
-from ..graph.gradient import FACTOR_BITS, Factors, quantize_factors
+from ..graph.gradient import FACTOR_BITS, Gradient, quantize_factors, shift_round
 from ..ops import Int8, operator_of
 from ..ops.base import ParameterGradient
 from ..reference.executor import run_all
-from .backward import LayerGradient, backward
+from .backward import backward
+from .float32 import FLOAT32 as FLOAT32_RULES
+from .float32 import from_mantissas, rounded_moves, squared_norm
+from .float_backward import float_backward
+from .formats import INT16, NEAREST, STOCHASTIC
 from .heads import Head
 from .options import DEFAULT, LearningOptions
 from .scheme import Scheme
 from .selection import (
     Budget,
+    Observe,
     candidates_of,
     choose,
     fisher_observer,
@@ -38,13 +44,13 @@ from .selection import (
     random_scores,
     selected_norm,
 )  # fmt: skip
-from .steps import STEP_BITS, Running, scaled, step_size
+from .steps import STEP_BITS, Floats, Running, scaled, step_length, step_size
+from .stochastic import SampleRandom, round_stochastically
 
 FISHER_SAMPLES = 16  # that a selection without options is made on; TT_FISHER_SAMPLES of runtime_c/tinytrain.h
 CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
 DEFAULT_RATE = 0.06  # chosen on omniglot alone, docs/training.md
-DELTA_BITS = 8  # fraction bits of a weight's delta: Q8.8
-DELTA_MAX = 2**15 - 1
+DELTA_BITS = NEAREST.fraction_bits  # of a weight's step
 BIAS_MAX = 2**31 - 1
 NORM_BITS = 23  # accumulators are shifted to this many bits before they are squared
 
@@ -57,9 +63,16 @@ class TrainedTensor:
     low: int
     high: int
     norm: np.float32  # |w| over the unit of a delta at scale 1
-    inverse_scales: Factors  # 1 / s_w[o] (times 1 / s_x for biases), its values broadcast against deltas
+    inverse: NDArray[np.float64]  # 1 / s_w[o] (times 1 / s_x for biases), (O,) of all the layer's outputs
+    outputs: NDArray[np.intp]  # which of them each delta belongs to, broadcast against deltas
     running: Running = field(default_factory=Running)
     saturated: int = 0
+
+    def move(self, moves: NDArray[np.int64]) -> None:
+        """deltas -= moves, saturating; what does not fit is counted."""
+        moved = self.deltas - moves
+        self.saturated += int(((moved < self.low) | (moved > self.high)).sum())
+        self.deltas = np.clip(moved, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -99,8 +112,8 @@ class ReferenceTrainer:
     """One session: a graph, a scheme, deltas, a head."""
 
     def __init__(self, graph: Graph, scheme: Scheme, classes: int, options: LearningOptions = DEFAULT) -> None:
-        self.graph, self._classes, self._kind = graph, classes, options.head
-        self._candidates = candidates_of(graph, scheme)
+        self.graph, self._classes, self._kind, self._formats = graph, classes, options.head, options.formats
+        self._candidates = candidates_of(graph, scheme, options.formats.rounding.delta_bytes)
         self._offered = scheme  # with candidates, before the device has chosen
         self._pretrained = {node.name: node for node in graph.nodes if node.name in scheme.layers}
         self.unlearn()
@@ -122,15 +135,14 @@ class ReferenceTrainer:
         scales, units = node.constants["weight_scales"], bias_units(self.graph, node)
         zero = np.zeros(len(scales), np.int64)
         norm = bias_norm(self.graph, node)
-        self.biases[node.name] = TrainedTensor(zero, -BIAS_MAX, BIAS_MAX, norm, quantize_factors(1 / units))
+        self.biases[node.name] = TrainedTensor(zero, -BIAS_MAX, BIAS_MAX, norm, 1 / units, np.arange(len(units)))
         channels = list(self.scheme.layers[node.name].channels)
         if channels:
-            layout = operator_of(node).weight_layout(node)
+            layout, limit = operator_of(node).weight_layout(node), self._formats.rounding.limit
             zero = np.zeros((layout.outputs, *layout.kernel, len(channels)), np.int64)
-            inverse = quantize_factors(1 / scales)
-            inverse = replace(inverse, values=inverse.values[layout.outputs_of(channels)])
             norm = (selected_norm if node.name in self._offered.candidates else weight_norm)(node, channels)
-            self.weights[node.name] = TrainedTensor(zero, -DELTA_MAX, DELTA_MAX, norm, inverse)
+            outputs = layout.outputs_of(channels)
+            self.weights[node.name] = TrainedTensor(zero, -limit, limit, norm, 1 / scales, outputs)
 
     def effective(self) -> Graph:
         """The graph with all deltas applied: weight = saturate(flash + round(delta))."""
@@ -145,7 +157,7 @@ class ReferenceTrainer:
         if node.name in self.weights:
             channels, layout = self.scheme.layers[node.name].channels, operator_of(node).weight_layout(node)
             pretrained = node.constants["weights"]
-            moved = (self.weights[node.name].deltas + (1 << (DELTA_BITS - 1))) >> DELTA_BITS
+            moved = shift_round(self.weights[node.name].deltas, self._formats.rounding.fraction_bits)
             chosen = np.clip(layout.select(pretrained, channels) + moved, -128, 127)
             weights = layout.replaced(pretrained, channels, chosen.astype(np.int8))
             constants |= {"weights": weights, "pretrained": pretrained}
@@ -191,10 +203,10 @@ class ReferenceTrainer:
         gradient, _ = self.head.loss(values[self.graph.features].reshape(-1), label)
         shape = self.graph.tensors[self.graph.features].shape
         gradient = replace(gradient, mantissa=gradient.mantissa.reshape(shape))
-        observe = fisher_observer(self.graph, self._candidates, scores, values)
-        backward(graph, self._offered, values, gradient, observe=observe)
+        observe = fisher_observer(self.graph, self._candidates, scores, values, self._formats.gradients.name)
+        self._backward(graph, self._offered, values, gradient, observe=observe)
 
-    def step(self, x: Int8, label: int, options: TrainOptions, samples: int) -> int:
+    def step(self, x: Int8, label: int, options: TrainOptions, samples: int, random: SampleRandom) -> int:
         """One sample; returns its error, 1 - p[label] with 15 fraction bits."""
         graph = self.effective()
         values = run_all(graph, x)
@@ -202,14 +214,31 @@ class ReferenceTrainer:
         shape = graph.tensors[graph.features].shape
         gradient = replace(gradient, mantissa=gradient.mantissa.reshape(shape))
 
-        def learn(node: Node, layer: LayerGradient) -> Node:
-            update(self.biases[node.name], layer.bias, options.rate, samples)
-            if layer.weights is not None:
-                update(self.weights[node.name], layer.weights, options.rate, samples)
+        def learn(node: Node, weights: Any, bias: Any) -> Node:
+            moves = MOVES[self._formats.gradients.name]
+            biases = self.biases[node.name]
+            biases.move(moves(biases, bias, options.rate, samples))
+            if weights is not None:
+                tensor = self.weights[node.name]
+                whole = moves(tensor, weights, options.rate, samples)
+                if self._formats.rounding is STOCHASTIC:
+                    whole = round_stochastically(whole, random.layer(whole.shape))
+                tensor.move(whole)
             return self._effective(self._pretrained[node.name])
 
-        backward(graph, self.scheme, values, gradient, learn)
+        self._backward(graph, self.scheme, values, gradient, learn)
         return error
+
+    def _backward(
+        self, graph: Graph, scheme: Scheme, values: Mapping[str, Int8], features: Gradient,
+        learn: Callable[[Node, Any, Any], Node] = lambda node, weights, bias: node, observe: Observe | None = None,
+    ) -> None:  # fmt: skip
+        """The backward pass in the session's format. learn: told each layer's gradients of weights and biases."""
+        if self._formats.gradients is INT16:
+            backward(graph, scheme, values, features, lambda node, g: learn(node, g.weights, g.bias), observe)
+        else:
+            real = from_mantissas(features)
+            float_backward(graph, scheme, values, real, lambda node, g: learn(node, *g), observe, FLOAT32_RULES)
 
     def train(self, sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions) -> list[float]:
         """sample(index, epoch) -> input; epoch CLEAN asks for the clean picture. Returns the mean error per epoch.
@@ -227,7 +256,8 @@ class ReferenceTrainer:
             decayed = np.float32(np.float32(np.float32(options.rate) * left) / np.float32(options.epochs))
             now = replace(options, rate=float(decayed))
             for i in visiting_order(len(labels), epoch, options.seed):
-                total += self.step(sample(i, epoch), labels[i], now, len(labels))
+                random = SampleRandom(options.seed, epoch, i)
+                total += self.step(sample(i, epoch), labels[i], now, len(labels), random)
             errors.append(total / len(labels) / 2**15)
         if self._kind.recomputes:
             self.recompute_prototypes(sample, labels)
@@ -250,18 +280,32 @@ def visiting_order(count: int, epoch: int, seed: int) -> list[int]:
     return [(start + i * stride) % count for i in range(count)]
 
 
-def update(tensor: TrainedTensor, gradient: ParameterGradient, rate: float, samples: int) -> None:
-    """Move a tensor's deltas by one sample's gradient, and fold the gradient's norm into the running mean."""
+def moves_of(tensor: TrainedTensor, gradient: ParameterGradient, rate: float, samples: int) -> NDArray[np.int64]:
+    """What to subtract from a tensor's deltas for one sample's gradient, whose norm joins the running mean.
+
+    Of weights in steps of 2**-DELTA_BITS, of biases in whole ones.
+    """
     values = gradient.values
     norm_shift = max(0, gradient.bound.bit_length() - NORM_BITS)
     squares = int(((np.abs(values) >> norm_shift) ** 2).sum())
     fraction, exponent = step_size(rate, samples, tensor.norm, tensor.running.mean)
-    factors = tensor.inverse_scales
+    factors = quantize_factors(tensor.inverse)
     multipliers = (fraction * factors.values.astype(np.int64)) >> FACTOR_BITS
     shift = STEP_BITS - exponent - gradient.exponent - factors.exponent
-    if 0 < shift < 63:
-        move = (values * multipliers + (1 << (shift - 1))) >> shift
-        moved = tensor.deltas - move
-        tensor.saturated += int(((moved < tensor.low) | (moved > tensor.high)).sum())
-        tensor.deltas = np.clip(moved, tensor.low, tensor.high)
     tensor.running.update(scaled(np.float32(squares), 2 * (gradient.exponent + norm_shift)))
+    if not 0 < shift < 63:
+        return np.zeros(values.shape, np.int64)
+    return shift_round(values * multipliers[tensor.outputs], shift)
+
+
+def float_moves_of(tensor: TrainedTensor, gradient: Floats, rate: float, samples: int) -> NDArray[np.int64]:
+    """The same from a float32 gradient."""
+    length = step_length(rate, samples, tensor.norm, tensor.running.mean)
+    tensor.running.update(scaled(squared_norm(gradient), 0))
+    return rounded_moves(gradient, length, tensor.inverse.astype(np.float32)[tensor.outputs])
+
+
+MOVES: dict[str, Callable[[TrainedTensor, Any, float, int], NDArray[np.int64]]] = {
+    "int16": moves_of,
+    "float32": float_moves_of,
+}
