@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ from tinytrain_compiler.compile import emit, lower, write_files
 from tinytrain_compiler.errors import DoesNotFitError
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.ops import Int8
+from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import HostModel
+from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
+from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.linear import LinearHead
@@ -32,7 +36,8 @@ from tinytrain_compiler.training.selection import (
     l2_scores,
     selected_norm,
 )
-from tinytrain_compiler.training.trainer import ReferenceTrainer, SelectOptions, weight_norm
+from tinytrain_compiler.training.trainer import FISHER_SAMPLES, ReferenceTrainer, SelectOptions, weight_norm
+from tools import require_or_skip
 
 POOL = 4096
 
@@ -59,10 +64,10 @@ def network() -> tuple[Graph, Scheme]:
 class Case:
     """The network as C with a pool, and its inputs."""
 
-    def __init__(self, directory: Path, options: LearningOptions) -> None:
+    def __init__(self, directory: Path, options: LearningOptions, board: str = "stm32f746") -> None:
         self.graph, self.scheme = network()
         self.options, self.kept = options, options.formats.rounding
-        self.lowered = lower(self.graph, load_board("stm32f746"), "net", CLASSES, self.scheme, options=options)
+        self.lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme, options=options)
         sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None, options.head.name))
         self.directory = directory / "model"
         write_files(self.directory, {path: text.encode() for path, text in sources.items()})
@@ -205,3 +210,23 @@ def test_the_norm_of_what_is_selected_is_that_of_the_real_weights(case: Case) ->
         assert selected_norm(candidate.node, channels) == pytest.approx(weight_norm(candidate.node, channels), rel=1e-3)
         norms = np.array([weight_norm(candidate.node, (c,)) for c in range(candidate.channels)])
         assert np.corrcoef(np.sqrt(l2_scores(candidate.node)), norms)[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("board", ["stm32f746", "nrf52840dk", "mps2_an385", "rp2040"])
+def test_emulated_cores_choose_and_learn_the_same_bytes(board: str, tmp_path: Path) -> None:
+    """Selection, training, saving and loading: the firmware does all four."""
+    require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
+    case = Case(tmp_path, LearningOptions(pool=POOL), board)
+    machine = emulation_board(load_board(board))
+    banks = emulation_banks(machine, case.lowered.plan.region_banks)
+    firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")
+    options = replace(OPTIONS, epochs=2)
+    data = pack_training(case.sample, LABELS, options, fisher_passes=case.selection.groups)
+    ran = train_on_qemu(firmware, machine, data, 2 * len(LABELS), tmp_path / "run")
+    with case.host() as host:
+        host.train(case.sample, LABELS, options.epochs, options.rate, options.seed)
+        learnt = case.learnt(host).tobytes()
+        assert any(case.selected(host).values())
+    assert ran.learnt[: len(learnt)] == learnt
+    assert len(ran.fisher) == case.selection.groups * min(FISHER_SAMPLES, len(LABELS))
+    assert ran.stack_bytes < 4096

@@ -19,7 +19,14 @@ from .cli_progress import bar
 @click.option("--shot", type=click.IntRange(1), default=5, show_default=True, help="Examples a class.")
 @click.option("--queries", type=click.IntRange(1), default=10, show_default=True, help="Queries a class.")
 @click.option("--policy", "policies", default="none", show_default=True, metavar="P[,P]", help="What learns.")
-@click.option("--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="For sparse-update.")
+@click.option("--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="Of sparse-update or tinytrain.")
+@click.option(
+    "--pool", type=click.IntRange(1), default=64, show_default=True, metavar="KIB", help="For what tinytrain learns."
+)
+@click.option(
+    "--copies", type=click.IntRange(0), default=0, show_default=True,
+    help="Augmented copies of a sample whose frozen features are kept; 0: a fresh one in every epoch.",
+)  # fmt: skip
 @click.option("--head", metavar="H", help="prototype or linear (default: the one that DIR was compiled with).")
 @gradients_option
 @rounding_option
@@ -39,6 +46,8 @@ def evaluate(
     queries: int,
     policies: str,
     scheme: Path | None,
+    pool: int,
+    copies: int,
     head: str | None,
     gradients: str,
     rounding: str,
@@ -63,7 +72,10 @@ def evaluate(
         chosen = sample_episodes(data, way, shot, queries, count or 20, seed)
     else:
         chosen = load_episodes(episodes, data)
-    options = LearnerOptions(learning_rate=rate, scheme=scheme, head=head, formats=formats(gradients, rounding))
+    options = LearnerOptions(
+        learning_rate=rate, scheme=scheme, head=head, formats=formats(gradients, rounding), pool=1024 * pool,
+        copies=copies,
+    )  # fmt: skip
     with bar(f"episodes of {data.name}") as progress:
         found = run_evaluate(
             model, data, chosen, policies.split(","), count=count, epochs=epochs, options=options, seed=seed,

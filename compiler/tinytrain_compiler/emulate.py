@@ -93,7 +93,8 @@ def emulate_training(
     """Train on a few test inputs on QEMU and compare every byte that was learnt with this machine's C.
 
     Returns policy, head, steps, mismatched_bytes, learnt_bytes, instructions_per_step and of these
-    instructions_forward, instructions_loss and instructions_backward (updates included), stack_bytes (deepest, the
+    instructions_forward, instructions_loss and instructions_backward (updates included), fisher_samples and the
+    instructions_fisher that measuring on all of them took, stack_bytes (deepest, the
     emulator's program included) and, with `profile`, instructions per function and step.
     """
     training = model.report["training"]
@@ -121,6 +122,8 @@ def emulate_training(
         "instructions_forward": step.forward,
         "instructions_loss": step.loss,
         "instructions_backward": step.backward,
+        "fisher_samples": len(ran.fisher),
+        "instructions_fisher": sum(sample.total for sample in ran.fisher),
         "stack_bytes": ran.stack_bytes,
     }
     if ran.profile is not None:

@@ -1,11 +1,13 @@
-"""Ten handwritten digits, learnt from five examples each, on an emulated Cortex-M7.
+"""Ten handwritten digits, learnt from five examples each, on an emulated Cortex-M7: before and after training.
 
     make demo
 
 The example backbone was trained on photographs and never saw a digit. The digits are scikit-learn's
 real ones (UCI "Optical Recognition of Handwritten Digits", 8x8 grey), enlarged to the 64x64 pixels
-the network takes. Everything after that happens in the firmware: inference, the embedding, the
-prototypes, the decision.
+the network takes. Everything after that happens in the firmware. First prototypes alone: mean embeddings of
+the examples. Then TinyTrain: one backward pass over a few examples measures which channels matter for digits, and
+these learn. The emulated core and this machine run the same C and learn the same bytes; the emulator shows two
+passes over the examples, this machine, which is faster, all forty.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +28,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from sklearn.datasets import load_digits
 from tinytrain_compiler import compile_model
-from tinytrain_compiler.compiled import load_compiled
+from tinytrain_compiler.compiled import CompiledModel, load_compiled
+from tinytrain_compiler.evaluate.augment import augment
+from tinytrain_compiler.evaluate.draws import mix
 from tinytrain_compiler.quantize.input_bytes import pixel_map
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import HostModel
-from tinytrain_compiler.targets.qemu import INFER, emulation_banks, emulation_board, pack_records, run_on_qemu
+from tinytrain_compiler.targets.qemu import (
+    INFER,
+    QemuRun,
+    emulation_banks,
+    emulation_board,
+    pack_records,
+    run_on_qemu,
+)  # fmt: skip
+from tinytrain_compiler.targets.qemu_training import QemuTraining, pack_training, train_on_qemu
+from tinytrain_compiler.training.pool import selected_channels
+from tinytrain_compiler.training.trainer import DEFAULT_RATE, TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKBONE = ROOT / "examples" / "backbone" / "backbone64.onnx"
 BOARD = "stm32f746"
 CLASSES, SHOTS, QUERIES, CALIBRATION = 10, 5, 25, 100
+POOL = 32 * 1024  # bytes for what is learnt
+EPOCHS, EMULATED_EPOCHS = 40, 2
 SEED = 0
 
 
@@ -66,6 +84,73 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
+@dataclass(frozen=True)
+class Task:
+    """Inputs as bytes, (n, H, W, C), and what they are."""
+
+    support: NDArray[np.int8]
+    labels: list[int]
+    query: NDArray[np.int8]
+    truth: NDArray[np.int64]
+    zero_point: int
+
+    def sample(self, index: int, epoch: int) -> NDArray[np.int8]:
+        """As the firmware would make it with backbone64_augment(): another shift and light in each epoch."""
+        x: NDArray[np.int8] = self.support[index]
+        return x if epoch < 0 else augment(x, self.zero_point, mix(SEED, epoch, index))
+
+    def accuracy(self, infer: Callable[[NDArray[np.int8]], int]) -> NDArray[np.bool_]:
+        return np.array([infer(x) for x in self.query]) == self.truth
+
+
+def compile_for_digits(calibration: NDArray[np.uint8], out: Path, console: Console) -> CompiledModel:
+    with tempfile.TemporaryDirectory() as folder:
+        pack = Path(folder) / "digits.npz"
+        np.savez(pack, images=calibration)
+        with console.status("compiling") as status:
+            compile_model(
+                BACKBONE, BOARD, out, calibration=pack, classes=CLASSES, name="backbone64", policy="tinytrain",
+                pool=POOL, progress=lambda stage: status.update(stage),
+            )  # fmt: skip
+    return load_compiled(out)
+
+
+def emulate_inference(model: CompiledModel, task: Task, bar: Progress) -> QemuRun:
+    """Enrol all examples, classify all queries, on the emulated core."""
+    machine = emulation_board(model.board)
+    build, banks = model.directory / "build", emulation_banks(machine, model.region_banks)
+    firmware = build_firmware(model.directory, model.name, machine, banks, "harness", build / "emulated")
+    records = [(label, x.tobytes()) for label, x in zip(task.labels, task.support, strict=True)]
+    records += [(INFER, x.tobytes()) for x in task.query]
+    shown = bar.add_task("enrolling and classifying", total=len(records))
+    return run_on_qemu(firmware, machine, pack_records(records), build / "run",
+                       progress=lambda done, total: bar.update(shown, completed=done))  # fmt: skip
+
+
+def emulate_training(model: CompiledModel, task: Task, bar: Progress) -> QemuTraining:
+    """Choose channels and learn for a few epochs on the emulated core."""
+    machine = emulation_board(model.board)
+    build, banks = model.directory / "build", emulation_banks(machine, model.region_banks)
+    firmware = build_firmware(model.directory, model.name, machine, banks, "train", build / "training")
+    passes = model.report["training"]["fisher_passes"]
+    data = pack_training(task.sample, task.labels, TrainOptions(EMULATED_EPOCHS), fisher_passes=passes)
+    steps = EMULATED_EPOCHS * len(task.labels)
+    shown = bar.add_task("choosing channels and learning", total=3 * steps)
+    return train_on_qemu(firmware, machine, data, steps, build / "run",
+                         progress=lambda done, total: bar.update(shown, completed=done))  # fmt: skip
+
+
+def learnt_bytes(model: CompiledModel, host: HostModel) -> bytes:
+    place = next(b for b in model.report["buffers"] if b["purpose"] == "learnt")
+    size = model.report["training"]["learnt_bytes"]
+    return host.region(place["region"])[place["offset"] : place["offset"] + size].tobytes()
+
+
+def share(hits: NDArray[np.bool_]) -> str:
+    low, high = wilson(int(hits.sum()), len(hits))
+    return f"[bold green]{hits.mean():.1%}[/] of {len(hits)} queries (95 % interval {low:.1%} .. {high:.1%}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--svg", type=Path, help="also save what is printed as a picture")
@@ -75,76 +160,67 @@ def main() -> None:
     support, query, calibration = episode(digits.target)
     out = ROOT / "build" / "demo"
 
-    console.print(f"[bold]1. compile[/] {BACKBONE.name} for {BOARD}")
-    with tempfile.TemporaryDirectory() as folder:
-        pack = Path(folder) / "digits.npz"
-        np.savez(pack, images=pictures(digits.images[calibration]))
-        with console.status("compiling") as status:
-            artifacts = compile_model(
-                BACKBONE, BOARD, out, calibration=pack, classes=CLASSES, name="backbone64",
-                progress=lambda stage: status.update(stage),
-            )  # fmt: skip
-    memory = artifacts.report["memory"]
+    console.print(f"[bold]1. compile[/] {BACKBONE.name} for {BOARD} with --policy tinytrain --pool {POOL // 1024}")
+    model = compile_for_digits(pictures(digits.images[calibration]), out, console)
+    sram, training = model.report["memory"]["sram"], model.report["training"]
+    added = sram["arena_bytes"] - sram["inference_arena_bytes"]
     console.print(
-        f"   {artifacts.report['model']['macs']:,} MACs, arena {memory['sram']['arena_bytes']:,} bytes "
-        f"({memory['sram']['arena_to_lower_bound']:.2f} x the lower bound), written to build/demo"
+        f"   {model.report['model']['macs']:,} MACs, arena {sram['arena_bytes']:,} bytes, {added:,} of them to learn "
+        f"({sram['arena_to_lower_bound']:.2f} x the lower bound)"
     )
-
-    console.print(f"[bold]2. build[/] the firmware: {BOARD}'s memory map, then the emulator's")
-    model = load_compiled(out)
     machine = emulation_board(model.board)
-    with console.status("compiling C for Cortex-M7"):
-        image = build_firmware(out, model.name, model.board, model.region_banks, "selftest", out / "build" / "board")
-        banks = emulation_banks(machine, model.region_banks)
-        harness = build_firmware(out, model.name, machine, banks, "harness", out / "build" / "emulated")
-
-    console.print(f"[bold]3. run[/] it on QEMU's {machine.qemu_machine} ({machine.core})")
-    to_input = pixel_map(model.graph.tensors[model.graph.input], (127.5,), (127.5,))
+    console.print(f"[bold]2. build and run[/] the firmware on QEMU's {machine.qemu_machine} ({machine.core})")
+    tensor = model.graph.tensors[model.graph.input]
+    to_input = pixel_map(tensor, (127.5,), (127.5,))
     assert to_input is not None
-    inputs = to_input.apply(pictures(digits.images[support + query]))
-    labels = [int(digits.target[i]) for i in support] + [INFER] * len(query)
+    inputs = to_input.apply(pictures(digits.images[support + query])).reshape(-1, *tensor.shape)
+    shown = len(support)
+    task = Task(inputs[:shown], digits.target[support].tolist(), inputs[shown:], digits.target[query],
+                tensor.quantization.zero_point)  # fmt: skip
+    image = build_firmware(out, model.name, model.board, model.region_banks, "selftest", out / "build" / "board")
     columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("enrolling and classifying", total=len(labels))
-        ran = run_on_qemu(
-            harness, machine, pack_records([(label, x.tobytes()) for label, x in zip(labels, inputs, strict=True)]),
-            out / "build" / "run", progress=lambda done, total: bar.update(task, completed=done),
-        )  # fmt: skip
+        before = emulate_inference(model, task, bar)
+        ran = emulate_training(model, task, bar)
 
-    answers = np.array([record.label for record in ran.records[len(support) :]])
-    with HostModel(out, model.layout) as host:  # the same bytes on this machine
-        for label, x in zip(labels[: len(support)], inputs, strict=False):
-            host.enroll(x, label)
-        same = sum(
-            host.infer(x).features.tobytes() == record.features
-            for x, record in zip(inputs[len(support) :], ran.records[len(support) :], strict=True)
-        )
-    truth = digits.target[query]
-    correct = int((answers == truth).sum())
-    low, high = wilson(correct, len(query))
+    console.print("[bold]3. the same C[/] on this machine: same bytes? then all passes over the examples")
+    with HostModel(out, model.layout) as host:
+        host.train(task.sample, task.labels, EMULATED_EPOCHS, DEFAULT_RATE)
+        learnt = learnt_bytes(model, host)
+        same = sum(a == b for a, b in zip(learnt, ran.learnt, strict=False))
+        host.unlearn()
+        host.train(task.sample, task.labels, EPOCHS, DEFAULT_RATE)
+        after = task.accuracy(lambda x: host.infer(x).label)
+        chosen = selected_channels(model.report, learnt_bytes(model, host))
 
-    classes = Table(box=None, padding=(0, 1))
-    classes.add_column("digit", justify="right")
-    for label in range(CLASSES):
-        classes.add_column(str(label), justify="right")
-    hits = [f"{(answers[truth == label] == label).mean():.0%}" for label in range(CLASSES)]
-    classes.add_row("recognised", *hits)
+    answers = np.array([record.label for record in before.records[shown:]])
+    per_inference = round(sum(before.instructions[shown:]) / len(query))
+    step = ran.per_step
     facts = Table(box=None, show_header=False, padding=(0, 1))
-    per_inference = round(sum(ran.instructions[len(support) :]) / len(query))
-    used = f"{ran.stack_bytes:,} of the stack's {model.board.stack_bytes:,} used"
     for name, value in (
         ("learnt from", f"{SHOTS} examples of each of {CLASSES} digits; the network had never seen one"),
-        ("accuracy", f"[bold green]{correct / len(query):.1%}[/] of {len(query)} queries "
-                     f"(95 % interval {low:.1%} .. {high:.1%}; chance 10 %)"),
-        ("instructions", f"{per_inference:,} per inference, counted exactly"),
-        ("SRAM", f"{image.sram_bytes:,} of {memory['sram']['budget_bytes']:,} bytes, {used}"),
-        ("flash", f"{image.flash_bytes:,} of {memory['flash']['budget_bytes']:,} bytes"),
-        ("bit for bit", f"{same} of {len(query)} embeddings equal the host's in every byte"),
-    ):  # fmt: skip
+        ("before", f"{share(answers == task.truth)}; chance 10 %): prototypes alone"),
+        ("after", f"{share(after)}): {EPOCHS} passes over the examples"),
+        ("instructions", f"{per_inference:,} an inference, {step.total:,} a training step, counted exactly"),
+        ("", f"{sum(sample.total for sample in ran.fisher):,} to measure what matters, once a task"),
+        ("SRAM", f"{image.sram_bytes:,} of {sram['budget_bytes']:,} bytes with the stack"),
+        ("flash", f"{image.flash_bytes:,} of {model.report['memory']['flash']['budget_bytes']:,} bytes"),
+        ("to save", f"{model.report['storage']['state_bytes']:,} bytes a slot, two slots"),
+        ("bit for bit", f"{same:,} of {len(learnt):,} learnt bytes equal this machine's"),
+    ):
         facts.add_row(name, value)
     console.print(Panel(facts, title="on the emulated Cortex-M7", title_align="left"))
-    console.print(classes)
-    if same != len(query):
+    channels = Table(
+        box=None, padding=(0, 1), title="input channels with the most Fisher information", title_justify="left"
+    )
+    for column in ("layer", "chosen", "channels"):
+        channels.add_column(column, justify="right" if column == "chosen" else "left")
+    for c in training["selection"]["candidates"]:
+        picked = chosen[c["name"]]
+        listed = " ".join(map(str, picked[:16])) + (" ..." if len(picked) > 16 else "")
+        channels.add_row(c["name"].strip("/").split("/")[1], f"{len(picked)} of {c['channels']}", listed or "-")
+    console.print(channels)
+    if same != len(learnt):
         raise SystemExit("the emulated core and the host disagree: this is a bug")
     if args.svg:
         console.save_svg(str(args.svg), title="make demo")

@@ -12,6 +12,7 @@ from ..memory import MemoryPlan
 from ..ops import operator_of
 from ..ops.backward import TRAINED_MARGIN
 from ..training.plan import TrainingPlan
+from ..training.pool import SelectionPlan
 from ..training.scheme import backward_nodes
 from ..training.trainer import BIAS_MAX
 from .budget import FlashUse, SramUse, state_bytes
@@ -166,6 +167,30 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
                 "biases": len(layer.node.constants["bias"]),
             }
             for layer in training.layers
+        ],
+        "selection": None if training.selection is None else _selection(training, training.selection),
+    }
+
+
+def _selection(training: TrainingPlan, plan: SelectionPlan) -> dict[str, Any]:
+    """What the device may choose from, what each channel costs, and where it writes down what it chose."""
+    selected = {layer.node.name: layer.selected_offset for layer in training.layers}
+    return {
+        "pool_bytes": training.learnt_bytes,
+        "fixed_bytes": plan.pool_offset,  # biases, running means, what was chosen; the rest is handed out
+        "saved_inputs_bytes": plan.saved_bytes,
+        "fisher_passes": plan.groups,
+        "candidates": [
+            {
+                "name": c.node.name,
+                "channels": c.channels,
+                "limit": c.limit,
+                "delta_bytes": c.delta_bytes,  # these three of one channel
+                "saved_bytes": c.saved_bytes,
+                "macs": c.macs,
+                "selected_offset": selected[c.node.name],  # of its tt_selected, in what is learnt
+            }
+            for c in plan.candidates
         ],
     }
 

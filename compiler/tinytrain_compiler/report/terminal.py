@@ -120,6 +120,8 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     console.print(fit)
 
     training = report["training"]
+    if training.get("selection"):
+        _print_selection(training["selection"], console)
     if "learnt_bytes" in training:
         console.print(
             f"policy {training['policy']}, {training['head']} head: "
@@ -139,3 +141,20 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     console.print(f"calibrated on {quantization['calibration']}")
     if agreement is not None:
         console.print(f"top-1 agreement of int8 with float on these samples: {agreement:.1%}")
+
+
+def _print_selection(selection: dict[str, Any], console: Console) -> None:
+    """Layers whose channels the device chooses; all others learn their biases or nothing."""
+    table = Table(title="what the device may choose from, and the cost of one input channel", title_justify="left")
+    table.add_column("layer")
+    for column in ("channels", "at most", "deltas", "saved input", "MACs a step"):
+        table.add_column(column, justify="right")
+    for c in selection["candidates"]:
+        cells = (c["channels"], c["limit"], c["delta_bytes"], c["saved_bytes"], c["macs"])
+        table.add_row(c["name"], *(f"{value:,}" for value in cells))
+    console.print(table)
+    passes = selection["fisher_passes"]
+    console.print(
+        f"a pool of {selection['pool_bytes']:,} bytes: {selection['fixed_bytes']:,} for biases, the rest for deltas of "
+        f"chosen channels; Fisher information in {passes} {'pass' if passes == 1 else 'passes'} over the samples"
+    )

@@ -7,7 +7,11 @@ learnt yet, and the pool lends itself to the candidates' inputs and to the table
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ..errors import DoesNotFitError
 from ..graph import Graph
@@ -76,3 +80,12 @@ def plan_pool(graph: Graph, scheme: Scheme, start: int, pool: int, delta_bytes: 
         inputs[c.node.name] = FisherInput(group, buffer, used[buffer] + (start + lists if buffer == LEARNT else 0))
         used[buffer] += size
     return SelectionPlan(candidates, start, pool - table, saved, inputs, group + 1)
+
+
+def selected_channels(report: Mapping[str, Any], learnt: bytes) -> dict[str, list[int]]:
+    """Candidate -> the input channels that a device chose. report: report.json's; learnt: what is learnt, as bytes."""
+    found = {}
+    for candidate in report["training"]["selection"]["candidates"]:
+        channels, _, _, chosen, _ = np.frombuffer(learnt, "<u4", 5, candidate["selected_offset"])
+        found[candidate["name"]] = np.frombuffer(learnt, "<u2", int(chosen), int(channels)).tolist()
+    return found
