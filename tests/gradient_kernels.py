@@ -21,7 +21,10 @@ from tinytrain_compiler.ops import Kernel, operator_of
 from tinytrain_compiler.ops.backward import scale_channels
 from tinytrain_compiler.ops.base import ParameterGradient
 from tinytrain_compiler.resources import RUNTIME
-from tinytrain_compiler.training.trainer import DELTA_MAX, Running, TrainedTensor, scaled, update
+from tinytrain_compiler.training.formats import STOCHASTIC, Rounding
+from tinytrain_compiler.training.steps import Running, scaled
+from tinytrain_compiler.training.stochastic import SampleRandom, random_state, round_stochastically
+from tinytrain_compiler.training.trainer import TrainedTensor, moves_of
 
 RATE, SAMPLES, SEEN = 0.06, 3, 5
 
@@ -85,21 +88,29 @@ def input_gradient_case(graph: Graph, gradient: Gradient) -> Case:
     )
 
 
-def learning_case(graph: Graph, kind: str, seed: int, channels: Sequence[int], reach: float) -> Case:
+def learning_case(
+    graph: Graph, kind: str, seed: int, channels: Sequence[int], reach: float, rounding: Rounding
+) -> Case:
     """The weights' gradient and update of a graph's last node; reach: how much longer steps are than usual."""
     node, rng = last(graph), np.random.default_rng(seed)
     operator = operator_of(node)
     gradient = make_gradient(graph, node, kind, seed, -12)
     x = make_input(graph, seed).reshape(graph.tensors[node.inputs[0]].shape)
     found = operator.weight_gradient(node, graph.tensors, x, gradient, np.array(channels))
-    deltas = rng.integers(-DELTA_MAX, DELTA_MAX + 1, found.values.shape) // rng.choice([1, 8], found.values.shape)
+    most = rounding.limit
+    deltas = rng.integers(-most, most + 1, found.values.shape) // rng.choice([1, 8], found.values.shape)
     factors = quantize_factors(1 / node.constants["weight_scales"])
-    per_weight = replace(factors, values=factors.values[operator.weight_layout(node).outputs_of(channels)])
-    norm, running_mean = np.float32(300 * reach), Running(usual_square(found), SEEN)
-    tensor = TrainedTensor(deltas, -DELTA_MAX, DELTA_MAX, norm, per_weight, running_mean)
+    inverse, running_mean = 1 / node.constants["weight_scales"], Running(usual_square(found), SEEN)
+    outputs = operator.weight_layout(node).outputs_of(channels)
+    tensor = TrainedTensor(deltas, -most, most, np.float32(300 * reach), inverse, outputs, running_mean)
     mean = tensor.running.mean
-    update(tensor, found, RATE, SAMPLES)
-    kernel, saved = operator.learning_kernel(node, graph.tensors), x[..., list(channels)]
+    moves = moves_of(tensor, found, RATE, SAMPLES)
+    if rounding is STOCHASTIC:
+        moves = round_stochastically(moves, SampleRandom(seed, 0, 0).layer(moves.shape))
+    tensor.move(moves)
+    random = int(random_state(np.array([seed * 0x9E3779B1 & 0xFFFFFFFF], np.uint32))[0])
+    kernel, saved = rounding.kernel(operator.learning_kernel(node, graph.tensors)), x[..., list(channels)]
+    before = deltas.astype(np.dtype(f"int{8 * rounding.delta_bytes}"))
     zero = graph.tensors[node.inputs[0]].quantization.zero_point
     scratch = operator.learning_scratch_bytes(node, graph.tensors, len(channels))
     running = np.array([tensor.running.mean], np.float32).tobytes() + np.array([SEEN + 1], np.int32).tobytes()
@@ -109,26 +120,27 @@ def learning_case(graph: Graph, kind: str, seed: int, channels: Sequence[int], r
     const tt_conv_params pretrained = {{ .input_zero = {zero} }};
     const tt_learn_params p = {{ .pretrained = &pretrained, .weight_inverse = {{ inverse, {factors.exponent} }} }};
     const tt_learn_state s = {{ .channels = channels, .chosen = {len(channels)}, .deltas = deltas,
+                               .delta_bytes = {rounding.delta_bytes},
                                .weight_norm = {c_float(float(tensor.norm))}, .weight_running = running }};
-    tt_rate rate = {{ {c_float(RATE)}, {SAMPLES}, 0 }};
+    tt_rate rate = {{ {c_float(RATE)}, {SAMPLES}, 0, {random}u }};
     kernel(&p, &s, &rate, mantissas, x, {gradient.exponent}, {gradient.magnitude}{", scratch" if scratch else ""});
     result = (int32_t)rate.saturated;"""
     return Case(
-        label=f"{kernel.symbol} {kernel.shape} chosen {len(channels)} reach {reach}",
+        label=f"{kernel.symbol} {kernel.shape} chosen {len(channels)} {rounding.name} reach {reach}",
         kernel=kernel,
         prototype="void {}(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, "
         f"const int8_t *x, int32_t exponent, int32_t magnitude{', void *scratch' if scratch else ''})",
         constants={
             "mantissas": ("int16_t __attribute__((aligned(4)))", gradient.mantissa), "saved": ("int8_t", saved),
-            "before": ("int16_t", deltas.astype(np.int16)), "inverse": ("int16_t", factors.values),
+            "before": (rounding.c_type, before), "inverse": ("int16_t", factors.values),
             "channels": ("uint16_t", np.array(channels, np.uint16)),
         },
         buffers={
-            "x": ("int8_t", saved.nbytes), "deltas": ("int16_t", 2 * deltas.size), "running": ("tt_running", 8),
+            "x": ("int8_t", saved.nbytes), "deltas": (rounding.c_type, before.nbytes), "running": ("tt_running", 8),
         } | ({"scratch": ("tt_word", scratch)} if scratch else {}),
         call=call,
         result=tensor.saturated,
-        outputs={"deltas": tensor.deltas.astype(np.int16).tobytes(), "running": running, "x": saved.tobytes()},
+        outputs={"deltas": tensor.deltas.astype(before.dtype).tobytes(), "running": running, "x": saved.tobytes()},
     )  # fmt: skip
 
 

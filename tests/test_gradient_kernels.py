@@ -18,6 +18,7 @@ from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import OPTIMISE, WARNINGS
 from tinytrain_compiler.targets.qemu import INFER, emulation_board, pack_records, run_on_qemu
+from tinytrain_compiler.training.formats import NEAREST, STOCHASTIC
 from tools import require_or_skip
 
 ONE = (1, 1)
@@ -73,7 +74,8 @@ def cases() -> tuple[Case, ...]:
         inputs = graph.tensors[node.inputs[0]].shape[-1]
         count = min(CHOSEN[i % len(CHOSEN)], inputs)
         channels = np.random.default_rng(i).permutation(inputs)[:count].tolist()
-        found.append(learning_case(graph, KINDS[(i + 2) % 4], i, channels, REACH[i % len(REACH)]))
+        rounding = STOCHASTIC if i % 5 == 2 else NEAREST
+        found.append(learning_case(graph, KINDS[(i + 2) % 4], i, channels, REACH[i % len(REACH)], rounding))
     return tuple(found)
 
 
@@ -125,6 +127,8 @@ def test_cases_reach_what_kernels_tell_apart() -> None:
     assert {case.label.split("chosen ")[1].split()[0] for case in learning} >= {"1", "3", "5", "8"}
     assert {case.label.split("reach ")[1] for case in learning} == {str(reach) for reach in REACH}
     grouped = by_template["grouped_weight_gradient"]
+    for some in (learning, grouped):
+        assert {case.label.split()[-3] for case in some} == {"nearest", "stochastic"}
     assert any(case.result for case in grouped)
     assert {case.kernel.shape["CG"] > 1 for case in grouped} == {False, True}
     shifts = [case.result for template in by_template if "input" in template for case in by_template[template]]
