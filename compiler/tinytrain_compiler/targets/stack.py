@@ -160,7 +160,7 @@ def _disassembled(elf: Path) -> dict[int, _Function]:
 def _read_calls(
     function: _Function, listing: Sequence[tuple[str, str]], starts: Sequence[int], following: int | None
 ) -> None:
-    for mnemonic, operands in listing:
+    for index, (mnemonic, operands) in enumerate(listing):
         target = _TARGET.search(operands) if mnemonic.startswith(("b", "cb")) else None
         if target:
             where = int(target[1], 16)
@@ -168,10 +168,20 @@ def _read_calls(
             # v6-M jumps far inside a function with bl; only one to its start is a call.
             if to != function.address or (where == to and mnemonic in ("bl", "blx")):
                 function.calls.add(to)
-        elif mnemonic.startswith(("blx", "bx")) and operands.strip() != "lr":
+        elif mnemonic.startswith(("blx", "bx")) and not _returns(listing[: index + 1]):
             function.calls_pointers = True
     if listing and following is not None and not _leaves(*listing[-1]):
         function.calls.add(following)  # assembly that runs on into the next function
+
+
+def _returns(listing: Sequence[tuple[str, str]]) -> bool:
+    """Whether the last instruction is `bx lr`, or v6-M's `pop {r3}`, perhaps `add sp, #8`, `bx r3`."""
+    *before, (mnemonic, operands) = listing
+    if mnemonic.startswith("blx") or operands.strip() == "lr":
+        return mnemonic.startswith("bx")
+    if before and before[-1][0] == "add" and before[-1][1].startswith("sp, #"):
+        before.pop()
+    return bool(before) and before[-1] == ("pop", f"{{{operands.strip()}}}")
 
 
 def _leaves(mnemonic: str, operands: str) -> bool:
