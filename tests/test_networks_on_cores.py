@@ -81,8 +81,8 @@ def test_core_learns_and_classifies_like_the_reference_head(tmp_path: Path) -> N
 def test_networks_reach_every_operator_and_template() -> None:
     nodes = [node for name in NETWORKS for node in network(name).nodes]
     assert {node.op for node in nodes} == set(registered())
-    used = {k.template for name in NETWORKS for n in network(name).nodes
-            for k in [operator_of(n).kernel(n, network(name).tensors)] if k}  # fmt: skip
+    used = {k.template for name in NETWORKS for n in network(name).nodes for op in [operator_of(n)]
+            for kernel in (op.kernel, op.saving_kernel) for k in [kernel(n, network(name).tensors)] if k}  # fmt: skip
     for variant in ("portable", *VARIANTS):
         templates = {path.name.split(".")[0] for path in (TEMPLATES / "kernels" / variant).glob("*.j2")}
         assert {name for name in templates if "gradient" not in name} <= used
