@@ -73,7 +73,7 @@ float tt_step_length(const tt_rate *rate, const tt_running *running, float norm)
     if (bits_of(running->mean) >> 23 == 0) {
         return 0.0f;
     }
-    const float per_sample = rate->rate / (float)rate->samples;
+    const float per_sample = rate->rate / root_of((float)rate->samples);
     const float length = per_sample * norm / root_of(running->mean);
     return bits_of(length) >> 23 == 0 ? 0.0f : length;
 }

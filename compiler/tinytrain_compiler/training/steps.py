@@ -48,10 +48,10 @@ def ordered_sum(values: Floats) -> Floats:
 
 
 def step_length(rate: float, samples: int, norm: np.float32, mean: np.float32) -> np.float32:
-    """rate / samples * norm / sqrt(mean), float32 like the device; 0 below the smallest normal number."""
+    """rate / sqrt(samples) * norm / sqrt(mean), float32 like the device; 0 below the smallest normal number."""
     if mean < 2.0**-126:
         return np.float32(0)
-    per_sample = np.float32(np.float32(rate) / np.float32(samples))
+    per_sample = np.float32(np.float32(rate) / root_of(np.float32(samples)))
     length = np.float32(np.float32(per_sample * norm) / root_of(mean))
     return length if length >= 2.0**-126 else np.float32(0)
 

@@ -3,11 +3,12 @@
 Per sample: forward, loss, backward, update, in that order; nothing is accumulated over samples, so the
 only memory that learning keeps is the deltas and two floats a layer. Steps are normalised per tensor:
 
-    delta w = -(rate / N) |w| g / sqrt(v)
+    delta w = -(rate / sqrt(N)) |w| g / sqrt(v)
 
 with g the sample's gradient, v the mean of |g|^2 over all samples before it, |w| the pretrained tensor's
-norm and N the number of support samples. As errors shrink, gradients fall below their own history and
-steps shrink with them. docs/numerics.md, "Updates".
+norm and N the number of support samples: an epoch of gradients that have nothing in common moves a tensor by
+rate |w|. As errors shrink, gradients fall below their own history and steps shrink with them.
+docs/numerics.md, "Updates".
 """
 
 from __future__ import annotations
