@@ -82,9 +82,9 @@ class Case:
     def host(self) -> HostModel:
         return HostModel(self.directory, layout_of(self.graph, self.lowered, "net"))
 
-    def budget(self, pool: int = 0) -> Budget:
-        whole = self.selection.budget(self.training.learnt_bytes)
-        return Budget(pool or whole.pool, whole.saved)
+    def budget(self, selector: str = "fisher", pool: int = 0) -> Budget:
+        whole = self.selection.budget(self.training.learnt_bytes, selector, self.options.macs)
+        return replace(whole, pool=pool or whole.pool)
 
     def learnt(self, host: HostModel) -> np.ndarray:
         place = self.lowered.plan.scratch[LEARNT]
@@ -96,7 +96,7 @@ class Case:
         found = {}
         for layer in self.training.layers:
             if layer.selected_offset is not None:
-                channels, _, _, chosen, _ = learnt[layer.selected_offset :][:20].view(np.uint32)
+                channels, _, _, chosen, *_ = learnt[layer.selected_offset :][:24].view(np.uint32)
                 found[layer.node.name] = learnt[channels:][: 2 * chosen].view(np.uint16).tolist()
         return found
 
@@ -114,19 +114,20 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(tmp_path_factory.mktemp("selection"), request.param)
 
 
-@pytest.mark.parametrize("selector", range(4), ids=SELECTORS[:4])
+@pytest.mark.parametrize("selector", SELECTORS)
 @pytest.mark.parametrize("pool", [0, 700])
-def test_the_device_chooses_what_the_reference_chooses(case: Case, selector: int, pool: int) -> None:
+def test_the_device_chooses_what_the_reference_chooses(case: Case, selector: str, pool: int) -> None:
     reference = ReferenceTrainer(case.graph, case.scheme, CLASSES, case.options)
-    reference.select(case.sample, LABELS, SelectOptions(SELECTORS[selector], 5, 3), case.budget(pool))
+    reference.select(case.sample, LABELS, SelectOptions(selector, 5, 3), case.budget(selector, pool))
     with case.host() as host:
         host.select(case.sample, LABELS, selector, 5, 3, pool)
         assert case.selected(host) == {
             name: list(reference.scheme.layers[name].channels) for name in case.scheme.candidates
         }
         host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
-        learnt = case.learnt(host)
+        learnt, last = case.learnt(host), case.selected(host)
     reference.train(case.sample, LABELS, OPTIONS)
+    assert last == {name: list(reference.scheme.layers[name].channels) for name in case.scheme.candidates}
     assert any(reference.weights), "some channels learn"
     for layer in case.training.layers:
         biases = learnt[layer.bias_offset :][: 4 * len(layer.node.constants["bias"])].view(np.int32)
@@ -146,7 +147,7 @@ def test_the_device_chooses_what_the_reference_chooses(case: Case, selector: int
 
 def test_training_selects_where_nothing_was_selected(case: Case) -> None:
     with case.host() as host:
-        host.select(case.sample, LABELS, 0, 16)
+        host.select(case.sample, LABELS, "fisher", 16)
         host.train(case.sample, LABELS, 2, 0.2)
         explicit = case.learnt(host)
         host.unlearn()
