@@ -99,21 +99,24 @@ typedef struct tt_result {
 
 /* How the channels that learn are chosen, where the model leaves it to the device (--policy tinytrain). */
 typedef enum tt_selector {
-    TT_SELECT_FISHER = 0, /* largest Fisher information; layers in the compiler's order */
+    TT_SELECT_DEFAULT = 0,    /* as compiled: --selection */
+    TT_SELECT_FISHER,         /* largest Fisher information; layers in the compiler's order */
     TT_SELECT_RANDOM,
-    TT_SELECT_L2,         /* largest pretrained weights */
-    TT_SELECT_LAYER_SCORE /* as the first, layers by their Fisher information per parameter and MAC */
+    TT_SELECT_L2,             /* largest pretrained weights */
+    TT_SELECT_LAYER_SCORE,    /* as Fisher, layers by their Fisher information per parameter and MAC */
+    TT_SELECT_FISHER_RESAMPLE /* as Fisher; each epoch but the first draws channels anew, in proportion to it */
 } tt_selector;
 
-/* Samples that tt_train() measures Fisher information on where nothing was selected before. */
+/* Samples that Fisher information is measured on, at most, where the options do not say. */
 #define TT_FISHER_SAMPLES 16
 
+/* Fields of 0: as compiled. */
 typedef struct tt_select_options {
     tt_selector selector;
-    uint32_t samples;    /* Fisher information is measured on, at most */
+    uint32_t samples;    /* Fisher information is measured on, at most; 0: TT_FISHER_SAMPLES */
     uint32_t seed;       /* of the random selector */
     uint32_t pool_bytes; /* lists and deltas may take; 0: all that was planned */
-    uint32_t macs;       /* of weight gradients in one step; 0: no limit */
+    uint32_t macs;       /* of weight gradients in one step; 0: --macs, UINT32_MAX: no limit */
 } tt_select_options;
 
 /* Where features of samples may be kept, so that layers that never change run once per sample. The caller's:
@@ -128,7 +131,7 @@ typedef struct tt_cache {
 typedef struct tt_train_options {
     uint32_t epochs;
     float rate;    /* learning rate, > 0: how far, relative to its length, a layer may move in the first epoch; falls to 0 */
-    uint32_t seed; /* of the order in which samples are visited, and of stochastic rounding */
+    uint32_t seed; /* of the order in which samples are visited, of stochastic rounding, and of channels drawn anew */
     const tt_cache *cache; /* NULL: every sample runs through the whole network in every epoch */
 } tt_train_options;
 
@@ -206,7 +209,8 @@ tt_status tt_unlearn(tt_session *s);
 
 /*
  * Choose what learns this task, for models compiled with --policy tinytrain. Everything learnt before is dropped;
- * prototypes are those of the samples. tt_train() does it with default options where it was not done.
+ * prototypes are those of the samples where Fisher information was measured, else there are none. tt_train() does it
+ * with options of 0, but its own seed, where it was not done.
  */
 tt_status tt_select(tt_session *s, const tt_select_options *options, const tt_samples *samples);
 

@@ -56,21 +56,27 @@ static void score_at_random(const tt_selection *selection, float *scores, uint32
     }
 }
 
-static tt_status score_by_fisher(tt_session *s, const tt_select_options *options, const tt_samples *samples,
-                                 float *scores)
+static tt_status score_by_fisher(tt_session *s, uint32_t most, const tt_samples *samples, float *scores)
 {
-    const uint32_t count = options->samples < samples->count ? options->samples : samples->count;
-    for (uint32_t group = 0; group < s->model->learning->selection->groups; group++) {
+    const uint32_t count = most < samples->count ? most : samples->count;
+    tt_status status = tt_recompute_prototypes(s, samples);
+    for (uint32_t group = 0; status == TT_OK && group < s->model->learning->selection->groups; group++) {
         const tt_fisher fisher = { scores, (int32_t)group };
-        for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t i = 0; status == TT_OK && i < count; i++) {
             const uint32_t index = (uint32_t)((uint64_t)i * samples->count / count);
-            const tt_status status = tt_measure(s, samples, index, &fisher);
-            if (status != TT_OK) {
-                return status;
-            }
+            status = tt_measure(s, samples, index, &fisher);
         }
     }
-    return TT_OK;
+    return status;
+}
+
+/* Bounds within which sums of scores neither overflow nor vanish: whatever was measured, every channel can be drawn. */
+static void hold(float *scores, uint32_t count)
+{
+    const float most = (float)(UINT64_C(1) << 50) * (float)(UINT64_C(1) << 50); /* 2^100 */
+    for (uint32_t i = 0; i < count; i++) {
+        scores[i] = scores[i] > most ? most : scores[i] < 1.0f / most ? 1.0f / most : scores[i];
+    }
 }
 
 /* --- Choice ---------------------------------------------------------------------------------- */
@@ -129,9 +135,11 @@ static float norm_of(const tt_learn_params *p, const uint16_t *list, uint32_t co
     return tt_scaled((float)tt_square_root(total), 7 + 8 - 15 + p->weight_scales.exponent);
 }
 
-/* Lists first: they may not reach the table that they are made from. Deltas are cleared when it is no longer needed. */
-static void choose(const tt_selection *selection, uint8_t *learnt, room left, int32_t by_layer)
+/* Lists first: they may not reach the table that they are made from. Deltas are cleared when it is no longer needed,
+ * and end where it begins if it stays. */
+static void choose(const tt_selection *selection, uint8_t *learnt, room left, tt_selector selector)
 {
+    const int32_t by_layer = selector == TT_SELECT_LAYER_SCORE, stays = selector == TT_SELECT_FISHER_RESAMPLE;
     const float *const scores = (const float *)(void *)(learnt + selection->table);
     uint32_t list = selection->pool;
     uint32_t saved = 0;
@@ -169,15 +177,16 @@ static void choose(const tt_selection *selection, uint8_t *learnt, room left, in
     for (uint32_t i = 0; i < selection->count; i++) {
         tt_selected *const selected = (tt_selected *)(void *)(learnt + selection->candidates[i].selected);
         selected->deltas = delta;
+        selected->scores = stays ? selection->table + selection->candidates[i].first * (uint32_t)sizeof(float) : 0;
         delta += (uint32_t)selected->chosen * selection->candidates[i].delta_bytes;
     }
-    memset(learnt + list, 0, selection->pool_end - list);
+    memset(learnt + list, 0, (stays ? selection->table : selection->pool_end) - list);
 }
 
 tt_status tt_select(tt_session *s, const tt_select_options *options, const tt_samples *samples)
 {
     if (s == NULL || s->model == NULL || options == NULL || samples == NULL || samples->get == NULL ||
-        samples->count == 0 || options->samples == 0) {
+        samples->count == 0 || (uint32_t)options->selector > TT_SELECT_FISHER_RESAMPLE) {
         return TT_ERR_ARGUMENT;
     }
     const tt_learning *const learning = s->model->learning;
@@ -187,25 +196,101 @@ tt_status tt_select(tt_session *s, const tt_select_options *options, const tt_sa
     const tt_selection *const selection = learning->selection;
     uint8_t *const learnt = s->regions[learning->learnt_region] + learning->learnt_offset;
     float *const scores = (float *)(void *)(learnt + selection->table);
+    const tt_selector selector = options->selector == TT_SELECT_DEFAULT ? selection->selector : options->selector;
     (void)tt_unlearn(s);
-    tt_status status = tt_recompute_prototypes(s, samples);
-    if (status == TT_OK && options->selector == TT_SELECT_RANDOM) {
+    tt_status status = TT_OK;
+    if (selector == TT_SELECT_RANDOM) {
         score_at_random(selection, scores, options->seed);
-    } else if (status == TT_OK && options->selector == TT_SELECT_L2) {
+    } else if (selector == TT_SELECT_L2) {
         score_by_norm(selection, scores);
-    } else if (status == TT_OK) {
-        status = score_by_fisher(s, options, samples, scores);
+    } else {
+        status = score_by_fisher(s, options->samples == 0 ? TT_FISHER_SAMPLES : options->samples, samples, scores);
     }
     if (status != TT_OK) { /* as if nothing had been selected */
         memset(learnt, 0, learning->learnt_bytes);
         return status;
     }
-    const uint32_t pool = selection->pool_end - selection->pool;
+    const uint32_t end = selector == TT_SELECT_FISHER_RESAMPLE ? selection->table : selection->pool_end;
+    const uint32_t pool = end - selection->pool;
     const room left = {
         options->pool_bytes == 0 ? pool : least(options->pool_bytes, pool),
         selection->saved_bytes,
-        options->macs == 0 ? UINT32_MAX : options->macs,
+        options->macs == 0 ? selection->macs : options->macs,
     };
-    choose(selection, learnt, left, options->selector == TT_SELECT_LAYER_SCORE);
+    choose(selection, learnt, left, selector);
+    if (selector == TT_SELECT_FISHER_RESAMPLE) {
+        hold(scores, selection->scores);
+    }
     return TT_OK;
+}
+
+/* --- Channels drawn anew ----------------------------------------------------------------------- */
+
+#define VACANT UINT16_MAX
+
+/* Mark `count` channels, by a negative score: one after the other, each with a probability in proportion to its score
+ * among those that are left. */
+static void draw(float *scores, uint32_t channels, uint32_t count, uint32_t *random)
+{
+    for (; count > 0; count--) {
+        float total = 0.0f;
+        for (uint32_t c = 0; c < channels; c++) {
+            total += scores[c] > 0.0f ? scores[c] : 0.0f;
+        }
+        const float point = total * ((float)(tt_random_next(random) >> 8) * (1.0f / 16777216.0f)); /* below total */
+        float passed = 0.0f;
+        uint32_t drawn = 0;
+        for (uint32_t c = 0; c < channels && passed <= point; c++) {
+            if (scores[c] > 0.0f) {
+                passed += scores[c];
+                drawn = c;
+            }
+        }
+        scores[drawn] = -scores[drawn];
+    }
+}
+
+/* A channel that enters takes the place of one that leaves, and begins with its pretrained weights. */
+static void redraw(const tt_candidate *c, tt_selected *selected, uint8_t *learnt, uint32_t *random)
+{
+    float *const scores = (float *)(void *)(learnt + selected->scores);
+    uint16_t *const list = (uint16_t *)(void *)(learnt + selected->channels);
+    const tt_weight_layout *const l = &c->layer->layout;
+    const uint32_t chosen = (uint32_t)selected->chosen, rows = (uint32_t)(l->group_outputs * l->taps);
+    const uint32_t bytes = c->delta_bytes / rows; /* of one delta */
+    draw(scores, c->channels, chosen, random);
+    for (uint32_t i = 0; i < chosen; i++) {
+        float *const score = scores + list[i];
+        if (*score < 0.0f) { /* it stays, and needs its mark no longer */
+            *score = -*score;
+        } else {
+            list[i] = VACANT;
+        }
+    }
+    uint32_t place = 0;
+    for (uint32_t channel = 0; channel < c->channels; channel++) {
+        if (scores[channel] < 0.0f) {
+            scores[channel] = -scores[channel];
+            while (list[place] != VACANT) {
+                place++;
+            }
+            list[place] = (uint16_t)channel;
+            for (uint32_t row = 0; row < rows; row++) {
+                memset(learnt + selected->deltas + (row * chosen + place) * bytes, 0, bytes);
+            }
+        }
+    }
+    selected->weight_norm = norm_of(c->layer, list, chosen);
+}
+
+void tt_redraw(const tt_selection *selection, uint8_t *learnt, uint32_t seed, uint32_t epoch)
+{
+    uint32_t random = tt_random_start(tt_mix(tt_mix(0, seed), epoch));
+    for (uint32_t i = 0; i < selection->count; i++) {
+        const tt_candidate *const c = &selection->candidates[i];
+        tt_selected *const selected = (tt_selected *)(void *)(learnt + c->selected);
+        if (selected->scores != 0) {
+            redraw(c, selected, learnt, &random);
+        }
+    }
 }

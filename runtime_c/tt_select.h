@@ -24,11 +24,12 @@ typedef struct tt_candidate {
 
 /* What was chosen for a candidate: in RAM, zero before any selection. Offsets are inside `learnt`, but for `saved`. */
 typedef struct tt_selected {
-    uint32_t channels; /* uint16_t[chosen], ascending */
+    uint32_t channels; /* uint16_t[chosen]; ascending, until they are drawn anew */
     uint32_t deltas;   /* int16_t[outputs * taps * chosen] */
     uint32_t saved;    /* inside the saved inputs of all candidates */
     int32_t chosen;
     float weight_norm;
+    uint32_t scores; /* float[channels of the layer] that channels are drawn anew by; 0: they stay */
 } tt_selected;
 
 /* The training pool of one model, const. Offsets are inside `learnt`. */
@@ -37,9 +38,11 @@ typedef struct tt_selection {
     uint32_t count;
     uint32_t groups;         /* passes that measuring Fisher information takes */
     uint32_t pool, pool_end; /* lists and deltas */
-    uint32_t table;          /* float scores, while channels are being chosen */
+    uint32_t table;          /* float scores up to the pool's end, while channels are chosen or drawn anew */
     uint32_t scores;         /* how many */
     uint32_t saved_bytes;
+    tt_selector selector; /* where the caller leaves it open */
+    uint32_t macs;        /* likewise; UINT32_MAX: no limit */
 } tt_selection;
 
 /* What a Fisher pass adds to. */
@@ -52,5 +55,8 @@ typedef struct tt_fisher {
  * x, dx: pixels x channels; dx the mantissas of what this layer passes to its input. */
 void tt_fisher_add(float *scores, const int8_t *x, const int16_t *dx, int32_t pixels, int32_t channels, int32_t zero,
                    int32_t exponent);
+
+/* Draw the channels that learn anew, where they were selected so. For the beginning of each epoch but the first. */
+void tt_redraw(const tt_selection *selection, uint8_t *learnt, uint32_t seed, uint32_t epoch);
 
 #endif

@@ -162,16 +162,20 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
     }
     tt_status status = TT_OK;
     if (!is_selected(s)) {
-        const tt_select_options by_default = { .selector = TT_SELECT_FISHER, .samples = TT_FISHER_SAMPLES };
-        status = tt_select(s, &by_default, samples);
+        const tt_select_options as_compiled = { .seed = options->seed };
+        status = tt_select(s, &as_compiled, samples);
     }
     source from = { samples, options->cache, 0 };
     tt_rate rate = { options->rate, (int32_t)samples->count, 0, 1 };
     tt_progress at = { 0, options->epochs, 0, samples->count, 0, 0 };
     int32_t stop = 0;
-    const int32_t recomputes = s->model->learning->head->recomputes;
+    const tt_learning *const l = s->model->learning;
+    const int32_t recomputes = l->head->recomputes;
     status = status != TT_OK ? status : enroll_all(s, &from);
     for (; status == TT_OK && at.epoch < options->epochs && !stop; at.epoch++) {
+        if (at.epoch > 0 && l->selection != NULL) {
+            tt_redraw(l->selection, s->regions[l->learnt_region] + l->learnt_offset, options->seed, at.epoch);
+        }
         if (at.epoch > 0 && recomputes) {
             status = enroll_all(s, &from);
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +16,11 @@ from test_training import CLASSES, LABELS, ONE, OPTIONS, THREE, TWO, samples
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.emit import ModelInfo
 from tinytrain_compiler.compile import emit, lower, write_files
-from tinytrain_compiler.errors import DoesNotFitError
+from tinytrain_compiler.errors import DoesNotFitError, TinyTrainError
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.targets.firmware import build_firmware
-from tinytrain_compiler.targets.host import HostModel
+from tinytrain_compiler.targets.host import HostModel, _SelectOptions
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
 from tinytrain_compiler.training.formats import formats
@@ -40,6 +42,9 @@ from tinytrain_compiler.training.trainer import FISHER_SAMPLES, ReferenceTrainer
 from tools import require_or_skip
 
 POOL = 4096
+
+
+TRAINING = replace(OPTIONS, epochs=4)  # 48 steps
 
 
 def network() -> tuple[Graph, Scheme]:
@@ -82,9 +87,9 @@ class Case:
     def host(self) -> HostModel:
         return HostModel(self.directory, layout_of(self.graph, self.lowered, "net"))
 
-    def budget(self, pool: int = 0) -> Budget:
-        whole = self.selection.budget(self.training.learnt_bytes)
-        return Budget(pool or whole.pool, whole.saved)
+    def budget(self, selector: str = "fisher", pool: int = 0) -> Budget:
+        whole = self.selection.budget(self.training.learnt_bytes, selector, self.options.macs)
+        return replace(whole, pool=pool or whole.pool)
 
     def learnt(self, host: HostModel) -> np.ndarray:
         place = self.lowered.plan.scratch[LEARNT]
@@ -96,9 +101,35 @@ class Case:
         found = {}
         for layer in self.training.layers:
             if layer.selected_offset is not None:
-                channels, _, _, chosen, _ = learnt[layer.selected_offset :][:20].view(np.uint32)
+                channels, _, _, chosen, *_ = learnt[layer.selected_offset :][:24].view(np.uint32)
                 found[layer.node.name] = learnt[channels:][: 2 * chosen].view(np.uint16).tolist()
         return found
+
+    def selected_by(self, reference: ReferenceTrainer) -> dict[str, list[int]]:
+        return {name: list(reference.scheme.layers[name].channels) for name in self.scheme.candidates}
+
+    def check(self, host: HostModel, reference: ReferenceTrainer) -> None:
+        """After a training: every byte that was learnt is the reference's."""
+        learnt = self.learnt(host)
+        assert self.selected(host) == self.selected_by(reference)
+        assert any(reference.weights), "some channels learn"
+        for layer in self.training.layers:
+            biases = learnt[layer.bias_offset :][: 4 * len(layer.node.constants["bias"])].view(np.int32)
+            assert biases.tolist() == reference.biases[layer.node.name].deltas.tolist()
+            if layer.node.name in reference.weights:
+                assert layer.selected_offset is not None
+                tensor = reference.weights[layer.node.name]
+                expected = tensor.deltas.reshape(-1)
+                start = int(learnt[layer.selected_offset + 4 :][:4].view(np.uint32)[0])
+                stored = learnt[start:][: self.kept.delta_bytes * len(expected)]
+                assert stored.view({1: np.int8, 2: np.int16}[self.kept.delta_bytes]).tolist() == expected.tolist()
+                assert np.abs(expected).max() > (64 >> 8 - self.kept.fraction_bits), "the layer must have moved"
+                assert learnt[layer.selected_offset + 16 :][:4].view(np.float32)[0] == tensor.norm
+                assert learnt[layer.running_offset :][:4].view(np.float32)[0] == tensor.running.mean
+        if isinstance(reference.head, LinearHead):
+            head = learnt[self.training.head_offset :][: self.training.head_bytes]
+            assert head[8:].view(np.int16).tolist() == reference.head.deltas.reshape(-1).tolist()
+            assert self.training.head_offset + self.training.head_bytes <= self.selection.pool_offset
 
 
 LEARNING = {
@@ -114,64 +145,64 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(tmp_path_factory.mktemp("selection"), request.param)
 
 
-@pytest.mark.parametrize("selector", range(4), ids=SELECTORS[:4])
+@pytest.fixture(scope="module")
+def session(case: Case) -> Iterator[HostModel]:
+    with case.host() as host:
+        yield host
+
+
+@pytest.fixture
+def host(session: HostModel) -> HostModel:
+    session.unlearn()
+    return session
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
 @pytest.mark.parametrize("pool", [0, 700])
-def test_the_device_chooses_what_the_reference_chooses(case: Case, selector: int, pool: int) -> None:
+def test_the_device_chooses_what_the_reference_chooses(case: Case, host: HostModel, selector: str, pool: int) -> None:
     reference = ReferenceTrainer(case.graph, case.scheme, CLASSES, case.options)
-    reference.select(case.sample, LABELS, SelectOptions(SELECTORS[selector], 5, 3), case.budget(pool))
-    with case.host() as host:
-        host.select(case.sample, LABELS, selector, 5, 3, pool)
-        assert case.selected(host) == {
-            name: list(reference.scheme.layers[name].channels) for name in case.scheme.candidates
-        }
-        host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
-        learnt = case.learnt(host)
-    reference.train(case.sample, LABELS, OPTIONS)
-    assert any(reference.weights), "some channels learn"
-    for layer in case.training.layers:
-        biases = learnt[layer.bias_offset :][: 4 * len(layer.node.constants["bias"])].view(np.int32)
-        assert biases.tolist() == reference.biases[layer.node.name].deltas.tolist()
-        if layer.node.name in reference.weights:
-            assert layer.selected_offset is not None
-            expected = reference.weights[layer.node.name].deltas.reshape(-1)
-            start = int(learnt[layer.selected_offset + 4 :][:4].view(np.uint32)[0])
-            stored = learnt[start:][: case.kept.delta_bytes * len(expected)]
-            assert stored.view({1: np.int8, 2: np.int16}[case.kept.delta_bytes]).tolist() == expected.tolist()
-            assert np.abs(expected).max() > (64 >> 8 - case.kept.fraction_bits), "the layer must have moved"
-    if isinstance(reference.head, LinearHead):
-        head = learnt[case.training.head_offset :][: case.training.head_bytes]
-        assert head[8:].view(np.int16).tolist() == reference.head.deltas.reshape(-1).tolist()
-        assert case.training.head_offset + case.training.head_bytes <= case.selection.pool_offset
+    reference.select(case.sample, LABELS, SelectOptions(selector, 5, 3), case.budget(selector, pool))
+    host.select(case.sample, LABELS, selector, 5, 3, pool)
+    assert case.selected(host) == case.selected_by(reference)
+    host.train(case.sample, LABELS, TRAINING.epochs, TRAINING.rate, TRAINING.seed)
+    reference.train(case.sample, LABELS, TRAINING)
+    case.check(host, reference)
 
 
-def test_training_selects_where_nothing_was_selected(case: Case) -> None:
-    with case.host() as host:
-        host.select(case.sample, LABELS, 0, 16)
-        host.train(case.sample, LABELS, 2, 0.2)
-        explicit = case.learnt(host)
-        host.unlearn()
-        host.train(case.sample, LABELS, 2, 0.2)
-        assert (case.learnt(host) == explicit).all()
+def test_training_selects_as_compiled_where_nothing_was_selected(case: Case, host: HostModel) -> None:
+    host.select(case.sample, LABELS, case.options.selector, 16)
+    host.train(case.sample, LABELS, 2, 0.2)
+    explicit = case.learnt(host)
+    host.select(case.sample, LABELS)
+    host.train(case.sample, LABELS, 2, 0.2)
+    assert (case.learnt(host) == explicit).all(), "options of 0"
+    host.unlearn()
+    host.train(case.sample, LABELS, 2, 0.2)
+    assert (case.learnt(host) == explicit).all(), "no selection"
 
 
-def test_cached_features_change_nothing_but_the_number_of_pictures(case: Case) -> None:
+def test_a_selector_that_does_not_exist_is_refused(case: Case, host: HostModel) -> None:
+    options = _SelectOptions(1 + len(SELECTORS), 0, 0, 0, 0)
+    with pytest.raises(TinyTrainError, match="status -1"):
+        host._call("select", ctypes.byref(options), ctypes.byref(host._samples(case.sample, LABELS)))
+
+
+def test_cached_features_change_nothing_but_the_number_of_pictures(case: Case, host: HostModel) -> None:
     """With as many copies as epochs every picture is the same as without a cache."""
-    with case.host() as host:
-        host.train(case.sample, LABELS, OPTIONS.epochs, 0.2)
-        fresh = case.learnt(host)
-        host.unlearn()
-        host.train(case.sample, LABELS, OPTIONS.epochs, 0.2, copies=OPTIONS.epochs)
-        assert (case.learnt(host) == fresh).all()
-        host.unlearn()
-        asked: set[tuple[int, int]] = set()
+    host.train(case.sample, LABELS, TRAINING.epochs, 0.2)
+    fresh = case.learnt(host)
+    host.unlearn()
+    host.train(case.sample, LABELS, TRAINING.epochs, 0.2, copies=TRAINING.epochs)
+    assert (case.learnt(host) == fresh).all()
+    asked: set[tuple[int, int]] = set()
 
-        def sample(index: int, epoch: int) -> Int8:
-            asked.add((index, epoch))
-            return case.sample(index, epoch)
+    def sample(index: int, epoch: int) -> Int8:
+        asked.add((index, epoch))
+        return case.sample(index, epoch)
 
-        host.select(case.sample, LABELS)
-        host.train(sample, LABELS, OPTIONS.epochs, 0.2, copies=2)
-        assert {epoch for _, epoch in asked} == {-1, 0, 1}
+    host.select(case.sample, LABELS)
+    host.train(sample, LABELS, TRAINING.epochs, 0.2, copies=2)
+    assert {epoch for _, epoch in asked} == {-1, 0, 1}
 
 
 @given(st.data())
@@ -181,7 +212,7 @@ def test_any_selection_fits(case: Case, data: st.DataObject) -> None:
     count = sum(c.channels for c in candidates)
     scores = np.array(data.draw(st.lists(st.floats(0, 2.0**100, width=32), min_size=count, max_size=count)), np.float32)
     ranking = [np.float32(v) for v in data.draw(st.permutations(range(len(candidates))))]
-    whole = case.budget()
+    whole = case.budget(data.draw(st.sampled_from(SELECTORS)))
     budget = Budget(*(data.draw(st.integers(0, most)) for most in (whole.pool, whole.saved, 2**20)))
     chosen = choose(candidates, scores, ranking, budget)
     used = [0, 0, 0]
@@ -198,6 +229,12 @@ def test_any_selection_fits(case: Case, data: st.DataObject) -> None:
     assert all(u <= b for u, b in zip(used, (budget.pool, budget.saved, budget.macs), strict=True))
 
 
+def test_kept_scores_lie_behind_all_that_can_be_handed_out(case: Case) -> None:
+    kept, lent = case.budget("fisher-resample").pool, case.budget("fisher").pool
+    assert lent - kept == 4 * sum(c.channels for c in case.selection.candidates)
+    assert case.selection.pool_offset + kept == case.selection.table_offset
+
+
 def test_a_pool_that_is_too_small_says_how_large_it_must_be() -> None:
     graph, scheme = network()
     with pytest.raises(DoesNotFitError, match=r"training pool of 256 bytes is too small.*--pool 1"):
@@ -212,21 +249,32 @@ def test_the_norm_of_what_is_selected_is_that_of_the_real_weights(case: Case) ->
         assert np.corrcoef(np.sqrt(l2_scores(candidate.node)), norms)[0, 1] > 0.999
 
 
-@pytest.mark.parametrize("board", ["stm32f746", "nrf52840dk", "mps2_an385", "rp2040"])
-def test_emulated_cores_choose_and_learn_the_same_bytes(board: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("board", "selector"),
+    [
+        ("stm32f746", "fisher"),
+        ("nrf52840dk", "random"),
+        ("mps2_an385", "layer-score"),
+        ("rp2040", "fisher"),
+        ("stm32f746", "fisher-resample"),
+        ("rp2040", "fisher-resample"),
+    ],
+)
+def test_emulated_cores_choose_and_learn_the_same_bytes(board: str, selector: str, tmp_path: Path) -> None:
     """Selection, training, saving and loading: the firmware does all four."""
     require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
-    case = Case(tmp_path, LearningOptions(pool=POOL), board)
+    case = Case(tmp_path, LearningOptions(pool=POOL, selector=selector), board)
     machine = emulation_board(load_board(board))
     banks = emulation_banks(machine, case.lowered.plan.region_banks)
     firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")
-    options = replace(OPTIONS, epochs=2)
-    data = pack_training(case.sample, LABELS, options, fisher_passes=case.selection.groups)
-    ran = train_on_qemu(firmware, machine, data, 2 * len(LABELS), tmp_path / "run")
+    options = replace(OPTIONS, epochs=3)
+    data = pack_training(case.sample, LABELS, options, fisher_passes=case.training.fisher_passes)
+    ran = train_on_qemu(firmware, machine, data, 3 * len(LABELS), tmp_path / "run")
     with case.host() as host:
         host.train(case.sample, LABELS, options.epochs, options.rate, options.seed)
         learnt = case.learnt(host).tobytes()
         assert any(case.selected(host).values())
     assert ran.learnt[: len(learnt)] == learnt
-    assert len(ran.fisher) == case.selection.groups * min(FISHER_SAMPLES, len(LABELS))
+    passes = 0 if selector == "random" else case.selection.groups
+    assert len(ran.fisher) == passes * min(FISHER_SAMPLES, len(LABELS))
     assert ran.stack_bytes < 4096

@@ -19,6 +19,7 @@ from .cli_options import (
     directory_argument,
     gradients_option,
     json_option,
+    macs_option,
     mean_option,
     rounding_option,
     std_option,
@@ -69,9 +70,15 @@ tinytrain.add_command(evaluate)
     help="Layers and channels for sparse-update; candidates and their limits for tinytrain.",
 )
 @click.option(
-    "--pool", type=click.IntRange(1), default=64, show_default=True, metavar="KIB",
-    help="SRAM for what tinytrain learns, lists and deltas of chosen channels and all biases.",
+    "--pool", type=click.IntRange(1), metavar="KIB",
+    help="SRAM for what tinytrain learns, lists and deltas of chosen channels and all biases (default: 64).",
 )  # fmt: skip
+@click.option(
+    "--selection",
+    metavar="S",
+    help="How tinytrain chooses channels: fisher (default), random, l2, layer-score, fisher-resample.",
+)
+@macs_option
 @click.option(
     "--sram", type=click.IntRange(1), metavar="KIB", help="SRAM the model may use, stack included (default: all)."
 )
@@ -93,7 +100,9 @@ def compile_command(
     output: Path | None,
     policy: str,
     scheme: Path | None,
-    pool: int,
+    pool: int | None,
+    selection: str | None,
+    macs: int | None,
     sram: int | None,
     head: str,
     gradients: str,
@@ -119,8 +128,8 @@ def compile_command(
     with stages() as progress:
         artifacts = compile_model(
             model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
-            name=name, classes=classes, policy=policy, scheme=scheme, pool=1024 * pool, sram=sram, head=head,
-            gradients=gradients, rounding=rounding,
+            name=name, classes=classes, policy=policy, scheme=scheme, pool=None if pool is None else 1024 * pool,
+            selection=selection, macs=macs, sram=sram, head=head, gradients=gradients, rounding=rounding,
             progress=progress, observe=dump,
         )  # fmt: skip
     if as_json:

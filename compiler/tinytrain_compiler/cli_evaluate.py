@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from .cli_options import directory_argument, gradients_option, json_option, rounding_option
+from .cli_options import directory_argument, gradients_option, json_option, macs_option, rounding_option
 from .cli_progress import bar
+from .errors import UsageError
 
 
 @click.command()
@@ -23,6 +24,7 @@ from .cli_progress import bar
 @click.option(
     "--pool", type=click.IntRange(1), default=64, show_default=True, metavar="KIB", help="For what tinytrain learns."
 )
+@macs_option
 @click.option(
     "--copies", type=click.IntRange(0), default=0, show_default=True,
     help="Augmented copies of a sample whose frozen features are kept; 0: a fresh one in every epoch.",
@@ -47,6 +49,7 @@ def evaluate(
     policies: str,
     scheme: Path | None,
     pool: int,
+    macs: int | None,
     copies: int,
     head: str | None,
     gradients: str,
@@ -65,8 +68,12 @@ def evaluate(
     from .compiled import load_compiled
     from .evaluate import LearnerOptions, load_episodes, load_pack, print_results, sample_episodes
     from .evaluate import evaluate as run_evaluate
+    from .evaluate.policy_model import SELECTOR_OF
     from .training.formats import formats
+    from .training.selection import UNLIMITED
 
+    if macs is not None and not SELECTOR_OF.keys() & set(policies.split(",")):
+        raise UsageError(f"--macs belongs to policies {', '.join(SELECTOR_OF)}, not to {policies}")
     model, data = load_compiled(directory), load_pack(pack)
     if episodes is None:
         chosen = sample_episodes(data, way, shot, queries, count or 20, seed)
@@ -74,7 +81,7 @@ def evaluate(
         chosen = load_episodes(episodes, data)
     options = LearnerOptions(
         learning_rate=rate, scheme=scheme, head=head, formats=formats(gradients, rounding), pool=1024 * pool,
-        copies=copies,
+        macs=UNLIMITED if macs is None else macs, copies=copies,
     )  # fmt: skip
     with bar(f"episodes of {data.name}") as progress:
         found = run_evaluate(

@@ -37,10 +37,9 @@ from .report import build_report, plan_that_fits
 from .report.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
 from .training.formats import formats as formats_of
 from .training.heads import PROTOTYPE, head_kind
-from .training.options import DEFAULT, LearningOptions
+from .training.options import DEFAULT, LearningOptions, learning_options
 from .training.plan import TrainingPlan, plan_training
 from .training.policies import scheme_for
-from .training.pool import DEFAULT_POOL
 from .training.scheme import Scheme
 
 TOOL = "tinytrain-compiler"
@@ -78,7 +77,9 @@ def compile_model(
     classes: int = DEFAULT_CLASSES,
     policy: str = "none",
     scheme: str | Path | None = None,
-    pool: int = DEFAULT_POOL,
+    pool: int | None = None,
+    selection: str | None = None,
+    macs: int | None = None,
     sram: int | None = None,
     head: str = "prototype",
     gradients: str = "int16",
@@ -91,8 +92,9 @@ def compile_model(
     model: float or QDQ ONNX. calibration: an .npz/.npy or a folder of pictures, None for generated
     noise. mean, std: how raw pixels become inputs, one number or one per channel. classes: room for
     few-shot classes. policy: what learns on the device (training/policies.py); scheme: its file, for
-    `sparse-update` or `tinytrain`; pool: bytes for what `tinytrain` learns. sram: KiB that arena, session and
-    stack may take, where the application needs the rest of the board's; None for all of it. head: what classifies
+    `sparse-update` or `tinytrain`. pool, selection, macs: of `tinytrain`: bytes for what it learns (None: 64 KiB),
+    the selector (None: fisher), and MACs of weight gradients a step (None: no limit). sram: KiB that arena, session
+    and stack may take, where the application needs the rest of the board's; None for all of it. head: what classifies
     (training/heads.py). gradients, rounding: training/formats.py. progress is told each stage as it begins, observe
     the graph after the import and after each pass.
 
@@ -107,6 +109,7 @@ def compile_model(
     kind = head_kind(head)
     if classes < 1:
         raise UsageError(f"--classes {classes}: at least one class is needed")
+    by = learning_options(policy, kind, formats, pool, selection, macs)
     if sram is not None and not 0 < 1024 * sram <= target.ram_bytes:
         raise UsageError(f"--sram {sram}: {target.name} has {target.ram_bytes // 1024} KiB; give at most that")
     if output is not None:
@@ -142,7 +145,6 @@ def compile_model(
     progress("planning memory")
     learning = scheme_for(graph, policy, None if scheme is None else Path(scheme), kind)
     limit = None if sram is None else 1024 * sram
-    by = LearningOptions(kind, formats, pool)
     lowered, inference = plan_that_fits(
         policy, learning, lambda chosen: lower(graph, target, prefix, classes, chosen, limit, by)
     )
@@ -157,7 +159,7 @@ def compile_model(
     pixels = pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
     if policy != "none":
-        options += f" --policy {policy}" + formats.options
+        options += f" --policy {policy}" + formats.options + by.selection_options
     if kind != PROTOTYPE:
         options += f" --head {head}"
     if sram is not None:

@@ -137,7 +137,8 @@ class TrainingText:
             for c in plan.candidates
         ]
         scores = sum(c.channels for c in plan.candidates)
-        return {"candidates": rows, "plan": plan, "scores": scores, "pool_end": self._plan.learnt_bytes}
+        end, options = self._plan.learnt_bytes, self._plan.options
+        return {"candidates": rows, "plan": plan, "scores": scores, "pool_end": end, "options": options}
 
     def _fisher_input(self, node: Node) -> FisherInput:
         assert self._plan.selection is not None

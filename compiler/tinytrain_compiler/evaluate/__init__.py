@@ -1,14 +1,18 @@
 """Few-shot accuracy of a compiled model on real data: packs, episodes, policies, tables."""
 
+from functools import partial
+
 from .episodes import Episode, load_episodes, sample_episodes
 from .evaluate import EpisodeResult, evaluate, run_episodes
 from .learner import CLEAN, POLICIES, Learner, LearnerOptions, TrainStats
 from .packs import Pack, load_pack, to_inputs
+from .policy_model import SELECTOR_OF
 from .tables import markdown, print_results
-from .trained import bias, full, l2, last_layer, layer_score, none, random, sparse_update, tinytrain
+from .trained import TrainedLearner, none
 
-POLICIES.update({"none": none, "last-layer": last_layer, "bias": bias, "sparse-update": sparse_update, "full": full})
-POLICIES.update({"tinytrain": tinytrain, "random": random, "l2": l2, "layer-score": layer_score})
+POLICIES["none"] = none
+_training = ("last-layer", "bias", "sparse-update", "full", *SELECTOR_OF)
+POLICIES.update({name: partial(TrainedLearner, policy=name) for name in _training})
 
 __all__ = [
     "CLEAN",

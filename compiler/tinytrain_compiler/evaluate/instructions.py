@@ -15,7 +15,7 @@ from ..targets.short_training import SAMPLES, measure_training, short_training
 from ..targets.tools import require_tool
 from ..training.policies import POLICIES
 from .learner import LearnerOptions
-from .policy_model import head_of, write_policy
+from .policy_model import SELECTOR_OF, head_of, write_policy
 
 Note = Callable[[str], None]
 
@@ -24,7 +24,7 @@ def step_instructions(
     model: CompiledModel, policy: str, options: LearnerOptions, note: Note = lambda text: None
 ) -> StepInstructions | None:
     """None for a policy that takes no steps, and, with a note of one line, where it cannot be measured here."""
-    if policy not in POLICIES or (policy == "none" and not head_of(model, options).learns):
+    if policy not in (*POLICIES, *SELECTOR_OF) or (policy == "none" and not head_of(model, options).learns):
         return None
     try:
         for tool in (COMPILER, QEMU):

@@ -13,6 +13,7 @@ from ..ops import Int8
 from ..targets.host import HostModel
 from ..training.formats import DEFAULT, Formats
 from ..training.pool import DEFAULT_POOL
+from ..training.selection import UNLIMITED
 from ..training.trainer import CLEAN as CLEAN
 
 Sample = Callable[[int, int], Int8]  # (position in the support set, epoch or CLEAN) -> int8 input
@@ -34,7 +35,7 @@ class LearnerOptions:
     head: str | None = None  # prototype or linear; None: the folder's own
     formats: Formats = DEFAULT
     pool: int = DEFAULT_POOL  # bytes for what policies learn that choose on the device
-    samples: int = 16  # that Fisher information is measured on
+    macs: int = UNLIMITED  # of weight gradients a step, that these may take
     copies: int = 0  # augmented copies of a sample whose frozen features are kept; 0: every epoch a fresh one
 
 
@@ -98,7 +99,8 @@ class PrototypeLearner:
 
 Factory = Callable[[CompiledModel, LearnerOptions], Learner]
 
-# A factory is a function or class at the top level of its module, so that worker processes can find it.
+# A factory is a function or class at the top level of its module, or a partial one of these, so that worker processes
+# can find it.
 POLICIES: dict[str, Factory] = {"none": PrototypeLearner}
 
 

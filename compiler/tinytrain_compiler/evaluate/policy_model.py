@@ -10,7 +10,11 @@ from ..compiled import CompiledModel
 from ..training.heads import HeadKind, head_kind
 from ..training.options import LearningOptions
 from ..training.policies import scheme_for
+from ..training.selection import SELECTORS
 from .learner import LearnerOptions
+
+# Policies that let the device choose: `tinytrain`, and the same by other selectors.
+SELECTOR_OF = {"tinytrain": SELECTORS[0]} | {selector: selector for selector in SELECTORS[1:]}
 
 
 def head_of(model: CompiledModel, options: LearnerOptions) -> HeadKind:
@@ -19,11 +23,14 @@ def head_of(model: CompiledModel, options: LearnerOptions) -> HeadKind:
 
 
 def write_policy(model: CompiledModel, options: LearnerOptions, policy: str, directory: Path) -> Lowered:
-    """Write the model as it is with this policy. Whether it fits the board is not asked."""
+    """Write the model as it is with this policy of `tinytrain evaluate`. Whether it fits the board is not asked."""
     classes, head = int(model.report["model"]["classes"]), head_of(model, options)
+    learning = LearningOptions(head, options.formats)
+    if policy in SELECTOR_OF:
+        learning = LearningOptions(head, options.formats, options.pool, SELECTOR_OF[policy], options.macs)
+        policy = "tinytrain"
     scheme_file = options.scheme if policy in ("sparse-update", "tinytrain") else None
     scheme = scheme_for(model.graph, policy, scheme_file, head)
-    learning = LearningOptions(head, options.formats, options.pool)
     lowered = lower(model.graph, model.board, model.name, classes, scheme, options=learning)
     sources = emit(lowered, ModelInfo(model.name, model.report["model"]["sha256"], "", classes, None, head.name))
     write_files(directory, {path: text.encode() for path, text in sources.items()})

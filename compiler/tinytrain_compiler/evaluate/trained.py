@@ -9,7 +9,6 @@ from pathlib import Path
 from ..compiled import CompiledModel
 from ..ops import Int8
 from ..targets.host import HostModel
-from ..training.selection import SELECTORS
 from ..training.trainer import DEFAULT_RATE
 from .learner import Learner, LearnerOptions, Progress, PrototypeLearner, Sample, TrainStats
 from .policy_model import head_of, write_policy
@@ -62,53 +61,9 @@ class TrainedLearner:
         self._folder.cleanup()
 
 
-class SelectingLearner(TrainedLearner):
-    """A policy that chooses its channels on the device, before each training."""
-
-    def __init__(self, model: CompiledModel, options: LearnerOptions, selector: str) -> None:
-        super().__init__(model, options, "tinytrain")
-        self._selector, self._samples = SELECTORS.index(selector), options.samples
-
-    def train(self, sample: Sample, labels: Sequence[int], epochs: int, seed: int, progress: Progress) -> TrainStats:
-        self._host.select(sample, labels, self._selector, self._samples, seed & 0xFFFFFFFF)
-        return super().train(sample, labels, epochs, seed, progress)
-
-
 def none(model: CompiledModel, options: LearnerOptions) -> Learner:
     """No layer learns. The folder itself serves where its head is the one asked for and does not learn either."""
     head = head_of(model, options)
     if head == head_of(model, LearnerOptions()) and not head.learns:
         return PrototypeLearner(model, options)
     return TrainedLearner(model, options, "none")
-
-
-def last_layer(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
-    return TrainedLearner(model, options, "last-layer")
-
-
-def bias(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
-    return TrainedLearner(model, options, "bias")
-
-
-def full(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
-    return TrainedLearner(model, options, "full")
-
-
-def sparse_update(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
-    return TrainedLearner(model, options, "sparse-update")
-
-
-def tinytrain(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
-    return SelectingLearner(model, options, "fisher")
-
-
-def random(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
-    return SelectingLearner(model, options, "random")
-
-
-def l2(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
-    return SelectingLearner(model, options, "l2")
-
-
-def layer_score(model: CompiledModel, options: LearnerOptions) -> TrainedLearner:
-    return SelectingLearner(model, options, "layer-score")

@@ -14,6 +14,7 @@ from ..ops.backward import TRAINED_MARGIN
 from ..training.plan import TrainingPlan
 from ..training.pool import SelectionPlan
 from ..training.scheme import backward_nodes
+from ..training.selection import UNLIMITED
 from ..training.trainer import BIAS_MAX
 from .budget import FlashUse, SramUse, state_bytes
 from .purposes import purpose_use, step_name
@@ -179,6 +180,8 @@ def _selection(training: TrainingPlan, plan: SelectionPlan) -> dict[str, Any]:
         "pool_bytes": training.learnt_bytes,
         "fixed_bytes": plan.pool_offset,  # biases, running means, what was chosen; the rest is handed out
         "saved_inputs_bytes": plan.saved_bytes,
+        "selector": training.options.selector,  # where the caller leaves it open
+        "macs": None if training.options.macs == UNLIMITED else training.options.macs,  # likewise; a step's, at most
         "fisher_passes": plan.groups,
         "candidates": [
             {

@@ -153,8 +153,12 @@ def _print_selection(selection: dict[str, Any], console: Console) -> None:
         cells = (c["channels"], c["limit"], c["delta_bytes"], c["saved_bytes"], c["macs"])
         table.add_row(c["name"], *(f"{value:,}" for value in cells))
     console.print(table)
-    passes = selection["fisher_passes"]
+    passes, macs = selection["fisher_passes"], selection["macs"]
     console.print(
         f"a pool of {selection['pool_bytes']:,} bytes: {selection['fixed_bytes']:,} for biases, the rest for deltas of "
         f"chosen channels; Fisher information in {passes} {'pass' if passes == 1 else 'passes'} over the samples"
+    )
+    console.print(
+        f"selector {selection['selector']}, "
+        + ("any number of MACs" if macs is None else f"at most {macs:,} MACs of weight gradients a step")
     )

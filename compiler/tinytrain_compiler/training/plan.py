@@ -15,12 +15,13 @@ from ..ops import Kernel, operator_of
 from ..ops.backward import saves_clip_mask
 from .formats import Formats
 from .options import DEFAULT, LearningOptions
-from .pool import LEARNT, SAVED, SelectionPlan, plan_pool
+from .pool import LEARNT, SAVED, SelectionPlan, check_budget, plan_pool
 from .prefix import Cut, last_cut
 from .scheme import Scheme, backward_nodes
+from .selection import MEASURING
 
 RUNNING_BYTES = 8  # sizeof(tt_running)
-SELECTED_BYTES = 20  # sizeof(tt_selected)
+SELECTED_BYTES = 24  # sizeof(tt_selected)
 LOSS_SCRATCH = "loss terms"
 
 
@@ -99,8 +100,8 @@ class TrainingPlan:
 
     @property
     def fisher_passes(self) -> int:
-        """Over the samples, where the device chooses."""
-        return self.selection.groups if self.selection is not None else 0
+        """Over the samples, where the device chooses by what they say."""
+        return self.selection.groups if self.selection is not None and self.options.selector in MEASURING else 0
 
     def layer(self, node: Node) -> LearntLayer | None:
         return next((layer for layer in self.layers if layer.node.name == node.name), None)
@@ -135,6 +136,8 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
         start, delta_bytes = align(plan.learnt_bytes), options.formats.rounding.delta_bytes
         plan.selection = plan_pool(graph, scheme, start, options.pool, delta_bytes)
         plan.learnt_bytes = options.pool
+        budget = plan.selection.budget(options.pool, options.selector, options.macs)
+        check_budget(plan.selection.candidates, budget, options.pool)
     end = len(graph.nodes)  # the loss's step
     visited = backward_nodes(graph, scheme)
     step_of = {node.name: end + 1 + i for i, node in enumerate(visited)}

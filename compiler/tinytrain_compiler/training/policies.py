@@ -45,7 +45,8 @@ def scheme_for(graph: Graph, policy: str, scheme_file: Path | None = None, head:
     if policy in ("last-layer", "full"):
         return Scheme({node.name: _whole(node) for node in (layers if policy == "full" else layers[-1:])})
     if policy == "tinytrain":
-        return offered(read_scheme(graph, layers, scheme_file) if scheme_file else default_candidates(graph, layers))
+        fixed = read_scheme(graph, layers, scheme_file) if scheme_file else default_candidates(graph, layers)
+        return offered(graph, fixed)
     if scheme_file is None:
         raise UsageError(
             "--policy sparse-update needs --scheme FILE, a TOML file such as: depth = 20 and [fractions] "
@@ -54,13 +55,18 @@ def scheme_for(graph: Graph, policy: str, scheme_file: Path | None = None, head:
     return read_scheme(graph, layers, scheme_file)
 
 
-def offered(scheme: Scheme) -> Scheme:
-    """The layers of a static scheme as candidates: the device chooses which channels, and how many at most is kept."""
+def offered(graph: Graph, scheme: Scheme) -> Scheme:
+    """The layers of a static scheme as candidates: the device chooses which channels, and how many at most is kept,
+    rounded up to a multiple of four where the layer has as many."""
+    channels = {
+        node.name: operator_of(node).weight_layout(node).channels for node in graph.nodes if node.name in scheme.layers
+    }
 
-    def candidate(layer: TrainedLayer) -> TrainedLayer:
-        return TrainedLayer(limit=-(-len(layer.channels) // MULTIPLE) * MULTIPLE)
+    def candidate(name: str, layer: TrainedLayer) -> TrainedLayer:
+        count = min(len(layer.channels) + MULTIPLE - 1, channels[name])
+        return TrainedLayer(limit=count // MULTIPLE * MULTIPLE)
 
-    return Scheme({name: candidate(layer) for name, layer in scheme.layers.items()})
+    return Scheme({name: candidate(name, layer) for name, layer in scheme.layers.items()})
 
 
 def default_candidates(graph: Graph, layers: list[Node]) -> Scheme:

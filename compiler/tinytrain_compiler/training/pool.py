@@ -7,7 +7,7 @@ learnt yet, and the pool lends itself to the candidates' inputs and to the table
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..errors import DoesNotFitError
 from ..graph import Graph
 from ..memory.lifetimes import align
 from .scheme import Scheme
-from .selection import LIST_BYTES, Budget, Candidate, candidates_of
+from .selection import LIST_BYTES, MULTIPLE, RESAMPLE, UNLIMITED, Budget, Candidate, candidates_of
 
 DEFAULT_POOL = 64 * 1024
 LEARNT = "learnt"  # deltas and running means of all layers, the head's, and what was selected: live always
@@ -44,9 +44,10 @@ class SelectionPlan:
     inputs: dict[str, FisherInput]  # by node
     groups: int  # passes over the samples
 
-    def budget(self, learnt_bytes: int) -> Budget:
-        """Lists may not reach the scores they are made from; deltas come after, and may."""
-        return Budget(learnt_bytes - self.pool_offset, self.saved_bytes)
+    def budget(self, learnt_bytes: int, selector: str, macs: int = UNLIMITED) -> Budget:
+        """Lists may not reach the scores they are made from; deltas come after, and may, unless the scores are kept."""
+        end = self.table_offset if selector == RESAMPLE else learnt_bytes
+        return Budget(end - self.pool_offset, self.saved_bytes, macs)
 
 
 def plan_pool(graph: Graph, scheme: Scheme, start: int, pool: int, delta_bytes: int) -> SelectionPlan:
@@ -80,6 +81,23 @@ def plan_pool(graph: Graph, scheme: Scheme, start: int, pool: int, delta_bytes: 
         inputs[c.node.name] = FisherInput(group, buffer, used[buffer] + (start + lists if buffer == LEARNT else 0))
         used[buffer] += size
     return SelectionPlan(candidates, start, pool - table, saved, inputs, group + 1)
+
+
+def check_budget(candidates: Sequence[Candidate], budget: Budget, pool: int) -> None:
+    """DoesNotFitError where not even the cheapest channels can be chosen. pool: bytes of all that is learnt."""
+    fitting = [c for c in candidates if MULTIPLE * (LIST_BYTES + c.delta_bytes) <= budget.pool]
+    if not fitting:
+        missing = MULTIPLE * (LIST_BYTES + min(c.delta_bytes for c in candidates)) - budget.pool
+        raise DoesNotFitError(
+            f"the training pool of {pool:,} bytes is too small: it leaves {budget.pool:,} for chosen channels, "
+            f"and {MULTIPLE} of them take {missing:,} more; give --pool {-(-(pool + missing) // 1024)} or more"
+        )
+    least = min(MULTIPLE * c.macs for c in fitting)
+    if budget.macs < least:
+        raise DoesNotFitError(
+            f"--macs {budget.macs} is too small: no {MULTIPLE} channels' weight gradients take less than {least:,} "
+            f"multiply-accumulates a step; give --macs {least} or more"
+        )
 
 
 def selected_channels(report: Mapping[str, Any], learnt: bytes) -> dict[str, list[int]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,15 @@ from ..ops.backward import parameter_shift, prepare
 from .scheme import Scheme
 from .steps import ordered_sum, scaled
 
+if TYPE_CHECKING:
+    from ..evaluate.draws import Draws
+
 Float32 = NDArray[np.float32]
 
-SELECTORS = ("fisher", "random", "l2", "layer-score", "fisher-resample")  # tt_selector of runtime_c/tinytrain.h
+RESAMPLE = "fisher-resample"  # channels are drawn anew in every epoch, by scores that are kept
+SELECTORS = ("fisher", "random", "l2", "layer-score", RESAMPLE)  # from 1 on: tt_selector of runtime_c/tinytrain.h
+MEASURING = ("fisher", "layer-score", RESAMPLE)  # those that run the samples through the network
+UNLIMITED = 2**32 - 1  # MACs: UINT32_MAX, no limit
 MULTIPLE = 4  # channels are taken by fours: whole words of deltas and saved inputs
 LIST_BYTES = 2  # of a channel's number
 
@@ -70,7 +76,7 @@ class Budget:
 
     pool: int
     saved: int
-    macs: int = 2**31 - 1
+    macs: int = UNLIMITED
 
 
 def add_fisher(scores: Float32, x: Int8, zero_point: int, gradient: Gradient) -> None:
@@ -120,11 +126,16 @@ def l2_scores(node: Node) -> Float32:
     return squares_of(node).astype(np.float32)
 
 
-def random_scores(count: int, seed: int) -> Float32:
-    """Seeded draws: float32 (count,) of 24 random bits each."""
+def draws_of(*seeds: int) -> Draws:
+    """The stream of random numbers of a seed, or of a seed and an epoch."""
     from ..evaluate.draws import Draws, mix
 
-    draws = Draws(mix(seed))
+    return Draws(mix(*seeds))
+
+
+def random_scores(count: int, seed: int) -> Float32:
+    """Seeded draws: float32 (count,) of 24 random bits each."""
+    draws = draws_of(seed)
     return np.array([draws.next() >> 8 for _ in range(count)], np.float32)
 
 
@@ -132,6 +143,26 @@ def top_channels(scores: Float32, count: int) -> tuple[int, ...]:
     """The `count` channels with the largest scores, ascending; of equals the lower number."""
     order = np.argsort(-scores, kind="stable")[:count]
     return tuple(sorted(int(c) for c in order))
+
+
+def held(scores: Float32) -> Float32:
+    """Scores as channels are drawn by them: neither 0 nor so large that their sum overflows."""
+    return np.clip(scores, np.float32(2.0**-100), np.float32(2.0**100))
+
+
+def redrawn(channels: Sequence[int], scores: Float32, draws: Draws) -> tuple[int, ...]:
+    """As many channels of a layer, drawn one after the other in proportion to their scores among those that are left.
+
+    Channels that stay keep their places; those that enter take, in ascending order, the places of those that leave.
+    """
+    left = scores.copy()
+    for _ in channels:
+        passed = np.add.accumulate(left, dtype=np.float32)
+        point = passed[-1] * np.float32((draws.next() >> 8) * 2.0**-24)
+        left[np.argmax(passed > point)] = 0
+    drawn = {int(c) for c in np.flatnonzero(left == 0)}
+    entering = iter(sorted(drawn - set(channels)))
+    return tuple(c if c in drawn else next(entering) for c in channels)
 
 
 def choose(

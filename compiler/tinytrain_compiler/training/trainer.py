@@ -35,14 +35,18 @@ from .heads import Head
 from .options import DEFAULT, LearningOptions
 from .scheme import Scheme
 from .selection import (
+    RESAMPLE,
     Budget,
     Observe,
     candidates_of,
     choose,
+    draws_of,
     fisher_observer,
+    held,
     l2_scores,
     layer_scores,
     random_scores,
+    redrawn,
     selected_norm,
 )  # fmt: skip
 from .steps import STEP_BITS, Floats, Running, scaled, step_length, step_size
@@ -125,6 +129,7 @@ class ReferenceTrainer:
         self.weights: dict[str, TrainedTensor] = {}
         self.biases: dict[str, TrainedTensor] = {}
         self.scheme = self._offered.selected(dict.fromkeys(self._offered.candidates, ()) | dict(channels or {}))
+        self._kept: NDArray[np.float32] | None = None  # scores by which channels are drawn anew in each epoch
         for node in self._pretrained.values():
             self._add(node)
 
@@ -133,17 +138,21 @@ class ReferenceTrainer:
         return self._kind.make(self._classes, features.bytes, features.quantization.zero_point)
 
     def _add(self, node: Node) -> None:
-        scales, units = node.constants["weight_scales"], bias_units(self.graph, node)
-        zero = np.zeros(len(scales), np.int64)
+        units = bias_units(self.graph, node)
+        zero = np.zeros(len(units), np.int64)
         norm = bias_norm(self.graph, node)
         self.biases[node.name] = TrainedTensor(zero, -BIAS_MAX, BIAS_MAX, norm, 1 / units, np.arange(len(units)))
         channels = list(self.scheme.layers[node.name].channels)
         if channels:
-            layout, limit = operator_of(node).weight_layout(node), self._formats.rounding.limit
-            zero = np.zeros((layout.outputs, *layout.kernel, len(channels)), np.int64)
-            norm = (selected_norm if node.name in self._offered.candidates else weight_norm)(node, channels)
-            outputs = layout.outputs_of(channels)
-            self.weights[node.name] = TrainedTensor(zero, -limit, limit, norm, 1 / scales, outputs)
+            self.weights[node.name] = self._factory_weights(node, channels)
+
+    def _factory_weights(self, node: Node, channels: Sequence[int]) -> TrainedTensor:
+        """These input channels' weights, without deltas."""
+        layout, limit = operator_of(node).weight_layout(node), self._formats.rounding.limit
+        zero = np.zeros((layout.outputs, *layout.kernel, len(channels)), np.int64)
+        norm = (selected_norm if node.name in self._offered.candidates else weight_norm)(node, channels)
+        inverse, outputs = 1 / node.constants["weight_scales"], layout.outputs_of(channels)
+        return TrainedTensor(zero, -limit, limit, norm, inverse, outputs)
 
     def effective(self) -> Graph:
         """The graph with all deltas applied: weight = saturate(flash + round(delta))."""
@@ -179,13 +188,13 @@ class ReferenceTrainer:
     ) -> NDArray[np.float32]:
         """Forget what was learnt and choose the candidates' channels for these samples; returns the table of scores."""
         self.unlearn()
-        self.recompute_prototypes(sample, labels)
         scores = np.zeros(sum(c.channels for c in self._candidates), np.float32)
         if options.selector == "random":
             scores = random_scores(len(scores), options.seed)
         elif options.selector == "l2":
             scores = np.concatenate([l2_scores(c.node) for c in self._candidates])
         else:
+            self.recompute_prototypes(sample, labels)
             count = min(options.samples, len(labels))
             for i in range(count):
                 index = i * len(labels) // count
@@ -196,7 +205,24 @@ class ReferenceTrainer:
         head = self.head
         self.unlearn(choose(self._candidates, scores, ranking, budget))
         self.head = head
+        self._kept = held(scores) if options.selector == RESAMPLE else None
         return scores
+
+    def _redraw(self, seed: int, epoch: int) -> None:
+        """Other channels of the candidates, as many as before; those that stay keep their deltas."""
+        if self._kept is None:
+            return
+        draws = draws_of(seed, epoch)
+        channels = {}
+        for c in self._candidates:
+            before = self.scheme.layers[c.node.name].channels
+            channels[c.node.name] = redrawn(before, self._kept[c.first : c.first + c.channels], draws)
+            if before:
+                old, new = self.weights[c.node.name], self._factory_weights(c.node, channels[c.node.name])
+                new.deltas = np.where(np.equal(channels[c.node.name], before), old.deltas, 0)
+                new.running, new.saturated = old.running, old.saturated
+                self.weights[c.node.name] = new
+        self.scheme = self._offered.selected(channels)
 
     def _add_fisher(self, scores: NDArray[np.float32], x: Int8, label: int) -> None:
         graph = self.effective()
@@ -250,6 +276,8 @@ class ReferenceTrainer:
         errors = []
         self.recompute_prototypes(sample, labels)
         for epoch in range(options.epochs):
+            if epoch:
+                self._redraw(options.seed, epoch)
             if epoch and self._kind.recomputes:
                 self.recompute_prototypes(sample, labels)
             total = 0
