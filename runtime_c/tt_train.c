@@ -168,6 +168,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
     source from = { samples, options->cache, 0 };
     tt_rate rate = { options->rate, (int32_t)samples->count, 0, 1 };
     tt_progress at = { 0, options->epochs, 0, samples->count, 0, 0 };
+    uint32_t initial = 0; /* mean error of the first epoch, while it runs of its samples so far: steps are in proportion */
     int32_t stop = 0;
     const tt_learning *const l = s->model->learning;
     const int32_t recomputes = l->head->recomputes;
@@ -179,12 +180,13 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
         if (at.epoch > 0 && recomputes) {
             status = enroll_all(s, &from);
         }
-        rate.rate = options->rate * (float)(options->epochs - at.epoch) / (float)options->epochs; /* linear decay */
+        const float decayed = options->rate * (float)(options->epochs - at.epoch) / (float)options->epochs;
         const order o = visiting_order(samples->count, at.epoch, options->seed);
         uint64_t total = 0;
         for (at.sample = 0; status == TT_OK && at.sample < samples->count && !stop; at.sample++) {
             const uint32_t index = (uint32_t)((o.start + (uint64_t)at.sample * o.stride) % samples->count);
             int32_t error = 0;
+            rate.rate = decayed * ((float)initial / 32768.0f);
             rate.random = tt_random_state(options->seed * 0x9E3779B1u + at.epoch * 0x85EBCA6Bu + index * 0xC2B2AE35u);
             status = step(s, &from, index, (int32_t)at.epoch, &rate, &error);
             if (status != TT_OK) {
@@ -193,6 +195,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
             total += (uint32_t)error;
             at.saturated = rate.saturated;
             at.error = (uint32_t)(total / (at.sample + 1));
+            initial = at.epoch == 0 ? at.error : initial;
             stop = progress != NULL && progress(user, &at) != 0;
         }
     }

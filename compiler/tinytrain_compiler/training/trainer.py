@@ -274,6 +274,7 @@ class ReferenceTrainer:
         further epoch and after the last.
         """
         errors = []
+        initial = 0  # mean error of the first epoch, while it runs of its samples so far: steps are in proportion
         self.recompute_prototypes(sample, labels)
         for epoch in range(options.epochs):
             if epoch:
@@ -283,10 +284,11 @@ class ReferenceTrainer:
             total = 0
             left = np.float32(options.epochs - epoch)
             decayed = np.float32(np.float32(np.float32(options.rate) * left) / np.float32(options.epochs))
-            now = replace(options, rate=float(decayed))
-            for i in visiting_order(len(labels), epoch, options.seed):
+            for done, i in enumerate(visiting_order(len(labels), epoch, options.seed)):
+                now = replace(options, rate=float(decayed * np.float32(initial / 2**15)))
                 random = SampleRandom(options.seed, epoch, i)
                 total += self.step(sample(i, epoch), labels[i], now, len(labels), random)
+                initial = total // (done + 1) if epoch == 0 else initial
             errors.append(total / len(labels) / 2**15)
         if self._kind.recomputes:
             self.recompute_prototypes(sample, labels)
