@@ -130,7 +130,9 @@ typedef struct tt_cache {
 
 typedef struct tt_train_options {
     uint32_t epochs;
-    float rate;    /* learning rate, > 0: how far, relative to its length, a layer may move in the first epoch; falls to 0 */
+    /* Learning rate: how far, relative to its length, the first epoch may move a layer where every answer is wrong and
+     * samples have nothing in common; falls to 0. 0: what suits the policy. */
+    float rate;
     uint32_t seed; /* of the order in which samples are visited, of stochastic rounding, and of channels drawn anew */
     const tt_cache *cache; /* NULL: every sample runs through the whole network in every epoch */
 } tt_train_options;

@@ -154,7 +154,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
                    tt_progress_fn *progress, void *user)
 {
     if (s == NULL || s->model == NULL || options == NULL || samples == NULL || samples->get == NULL ||
-        samples->count == 0 || !(options->rate > 0.0f) || (options->cache != NULL && options->cache->copies == 0)) {
+        samples->count == 0 || !(options->rate >= 0.0f) || (options->cache != NULL && options->cache->copies == 0)) {
         return TT_ERR_ARGUMENT;
     }
     if (s->model->learning == NULL) {
@@ -165,8 +165,9 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
         const tt_select_options as_compiled = { .seed = options->seed };
         status = tt_select(s, &as_compiled, samples);
     }
+    const float start_rate = options->rate > 0.0f ? options->rate : s->model->learning->rate;
     source from = { samples, options->cache, 0 };
-    tt_rate rate = { options->rate, (int32_t)samples->count, 0, 1 };
+    tt_rate rate = { start_rate, (int32_t)samples->count, 0, 1 };
     tt_progress at = { 0, options->epochs, 0, samples->count, 0, 0 };
     uint32_t initial = 0; /* mean error of the first epoch, while it runs of its samples so far: steps are in proportion */
     int32_t stop = 0;
@@ -180,7 +181,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
         if (at.epoch > 0 && recomputes) {
             status = enroll_all(s, &from);
         }
-        const float decayed = options->rate * (float)(options->epochs - at.epoch) / (float)options->epochs;
+        const float decayed = start_rate * (float)(options->epochs - at.epoch) / (float)options->epochs;
         const order o = visiting_order(samples->count, at.epoch, options->seed);
         uint64_t total = 0;
         for (at.sample = 0; status == TT_OK && at.sample < samples->count && !stop; at.sample++) {

@@ -28,6 +28,7 @@ struct tt_learning {
     uint32_t loss_region, loss_offset;                         /* 2 * classes int64, while the loss is computed */
     const tt_head_learning *head;
     uint32_t head_offset, head_bytes;                          /* the head's part, counted from the region's start */
+    float rate;                                                /* where the caller leaves it open */
     const tt_selection *selection;                             /* NULL: what learns is fixed */
 };
 

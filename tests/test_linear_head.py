@@ -105,7 +105,9 @@ def test_a_step_goes_down_the_float_losss_gradient_by_the_specified_length(
     head.learn(x, label, 0.06, 50)
     moved = (head.deltas - before)[head.enrolled] / 2**head.delta_bits
     expected = -0.06 / np.sqrt(50) * PACE * np.sqrt(3) * by_hand / measured
-    slack = 0.6 / 2**head.delta_bits + 0.06 / np.sqrt(50) * PACE * 2 * 40 * np.abs(np.append(f, CONSTANT)).max() / measured
+    slack = (
+        0.6 / 2**head.delta_bits + 0.06 / np.sqrt(50) * PACE * 2 * 40 * np.abs(np.append(f, CONSTANT)).max() / measured
+    )
     assert np.abs(moved - expected).max() <= slack
     assert (head.deltas[2] == 0).all(), "a class without examples learns nothing"
     assert exact.loss(f, 1) > FloatHead(head).loss(f, 1)

@@ -69,6 +69,7 @@ class TrainingText:
             "learnt_bytes": self._plan.learnt_bytes,
             "head_offset": self._plan.head_offset,
             "head_bytes": self._plan.head_bytes,
+            "rate": self._plan.options.rate,
             "regions": sorted({p.region for p in self._memory.placements}),
             "cut": self._memory.tensors[self._plan.cut.tensor],
             "cut_macro": self._names.tensors[self._plan.cut.tensor],

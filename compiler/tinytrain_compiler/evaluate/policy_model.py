@@ -8,7 +8,7 @@ from ..codegen.emit import ModelInfo
 from ..compile import Lowered, emit, lower, write_files
 from ..compiled import CompiledModel
 from ..training.heads import HeadKind, head_kind
-from ..training.options import LearningOptions
+from ..training.options import learning_options
 from ..training.policies import scheme_for
 from ..training.selection import SELECTORS
 from .learner import LearnerOptions
@@ -25,10 +25,11 @@ def head_of(model: CompiledModel, options: LearnerOptions) -> HeadKind:
 def write_policy(model: CompiledModel, options: LearnerOptions, policy: str, directory: Path) -> Lowered:
     """Write the model as it is with this policy of `tinytrain evaluate`. Whether it fits the board is not asked."""
     classes, head = int(model.report["model"]["classes"]), head_of(model, options)
-    learning = LearningOptions(head, options.formats)
+    selector, macs = None, None
     if policy in SELECTOR_OF:
-        learning = LearningOptions(head, options.formats, options.pool, SELECTOR_OF[policy], options.macs)
-        policy = "tinytrain"
+        policy, selector, macs = "tinytrain", SELECTOR_OF[policy], options.macs
+    pool = options.pool if policy == "tinytrain" else None
+    learning = learning_options(policy, head, options.formats, pool, selector, macs)
     scheme_file = options.scheme if policy in ("sparse-update", "tinytrain") else None
     scheme = scheme_for(model.graph, policy, scheme_file, head)
     lowered = lower(model.graph, model.board, model.name, classes, scheme, options=learning)

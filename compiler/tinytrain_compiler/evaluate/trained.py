@@ -9,7 +9,6 @@ from pathlib import Path
 from ..compiled import CompiledModel
 from ..ops import Int8
 from ..targets.host import HostModel
-from ..training.trainer import DEFAULT_RATE
 from .learner import Learner, LearnerOptions, Progress, PrototypeLearner, Sample, TrainStats
 from .policy_model import head_of, write_policy
 
@@ -18,8 +17,7 @@ class TrainedLearner:
     """One policy's session. The arena, the kernels and the updates are what the board would run."""
 
     def __init__(self, model: CompiledModel, options: LearnerOptions, policy: str) -> None:
-        rate = options.learning_rate
-        self._rate = DEFAULT_RATE if rate is None else rate
+        self._rate = options.learning_rate or 0.0  # 0: the policy's
         self._classes = int(model.report["model"]["classes"])
         self._copies = options.copies
         self._folder = tempfile.TemporaryDirectory(prefix="tinytrain-policy-")

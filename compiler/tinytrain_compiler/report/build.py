@@ -169,6 +169,7 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
             }
             for layer in training.layers
         ],
+        "rate": training.options.rate,  # where the caller leaves it open
         "selection": None if training.selection is None else _selection(training, training.selection),
     }
 

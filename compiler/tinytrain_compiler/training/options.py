@@ -8,23 +8,25 @@ from ..errors import UsageError
 from .formats import DEFAULT as DEFAULT_FORMATS
 from .formats import Formats
 from .heads import PROTOTYPE, HeadKind
+from .policies import DEFAULT_RATE, rate_of
 from .pool import DEFAULT_POOL
 from .selection import SELECTORS, UNLIMITED
 
 
 @dataclass(frozen=True)
 class LearningOptions:
-    """The last three are of models whose device chooses what learns."""
+    """pool, selector and macs are of models whose device chooses what learns."""
 
     head: HeadKind = PROTOTYPE
     formats: Formats = DEFAULT_FORMATS
     pool: int = DEFAULT_POOL  # bytes for everything that is learnt
     selector: str = SELECTORS[0]
     macs: int = UNLIMITED  # of weight gradients in one step
+    rate: float = DEFAULT_RATE  # where the caller leaves it open
 
     @property
     def selection_options(self) -> str:
-        """Those of the last three that are not the defaults, as options of the command."""
+        """What of pool, selector and macs is not the default, as options of the command."""
         pool = f" --pool {self.pool // 1024}" if self.pool != DEFAULT_POOL else ""
         selection = f" --selection {self.selector}" if self.selector != SELECTORS[0] else ""
         return pool + selection + (f" --macs {self.macs}" if self.macs != UNLIMITED else "")
@@ -38,7 +40,7 @@ def learning_options(
 ) -> LearningOptions:
     """The options of a policy. pool (bytes), selection, macs: None where they were not given.
 
-    Errors: UsageError for an unknown selector, and for options that this policy does not have.
+    Errors: UsageError for an unknown policy or selector, and for options that this policy does not have.
     """
     for option, value in {"pool": pool, "selection": selection, "macs": macs}.items():
         if value is not None and policy != "tinytrain":
@@ -53,4 +55,5 @@ def learning_options(
         DEFAULT_POOL if pool is None else pool,
         SELECTORS[0] if selection is None else selection,
         UNLIMITED if macs is None else macs,
+        rate_of(policy),
     )

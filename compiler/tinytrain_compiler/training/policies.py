@@ -22,7 +22,10 @@ from .heads import PROTOTYPE, HeadKind
 from .scheme import Scheme, TrainedLayer, embedding_layers
 from .selection import MULTIPLE
 
-POLICIES = ("none", "last-layer", "bias", "sparse-update", "tinytrain", "full")
+POLICIES = {  # and their learning rates, each chosen on omniglot alone: docs/training.md
+    "none": 0.04, "last-layer": 0.04, "bias": 0.04, "sparse-update": 0.04, "tinytrain": 0.04, "full": 0.02,
+}  # fmt: skip
+DEFAULT_RATE = POLICIES["tinytrain"]
 DEFAULT_DEPTH = 20  # layers, counted from the embedding
 
 
@@ -31,8 +34,7 @@ def scheme_for(graph: Graph, policy: str, scheme_file: Path | None = None, head:
 
     Errors: UsageError for an unknown policy, a missing or wrong scheme file, a network without layers that can learn.
     """
-    if policy not in POLICIES:
-        raise UsageError(f"--policy {policy}: choose one of {', '.join(POLICIES)}")
+    rate_of(policy)
     if scheme_file is not None and policy not in ("sparse-update", "tinytrain"):
         raise UsageError(f"--scheme belongs to --policy sparse-update or tinytrain, not to {policy}")
     layers = embedding_layers(graph)
@@ -53,6 +55,13 @@ def scheme_for(graph: Graph, policy: str, scheme_file: Path | None = None, head:
             '"blocks.8.pointwise1" = 0.25 (layer names: see the report)'
         )
     return read_scheme(graph, layers, scheme_file)
+
+
+def rate_of(policy: str) -> float:
+    """The learning rate that suits a policy. Errors: UsageError for an unknown policy."""
+    if policy not in POLICIES:
+        raise UsageError(f"--policy {policy}: choose one of {', '.join(POLICIES)}")
+    return POLICIES[policy]
 
 
 def offered(graph: Graph, scheme: Scheme) -> Scheme:

@@ -33,6 +33,7 @@ from .float_backward import float_backward
 from .formats import INT16, NEAREST, STOCHASTIC
 from .heads import Head
 from .options import DEFAULT, LearningOptions
+from .policies import DEFAULT_RATE
 from .scheme import Scheme
 from .selection import (
     RESAMPLE,
@@ -54,7 +55,6 @@ from .stochastic import SampleRandom, round_stochastically
 
 FISHER_SAMPLES = 16  # that a selection without options is made on; TT_FISHER_SAMPLES of runtime_c/tinytrain.h
 CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
-DEFAULT_RATE = 0.06  # chosen on omniglot alone, docs/training.md
 DELTA_BITS = NEAREST.fraction_bits  # of a weight's step
 BIAS_MAX = 2**31 - 1
 NORM_BITS = 23  # accumulators are shifted to this many bits before they are squared
