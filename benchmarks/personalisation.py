@@ -30,6 +30,7 @@ from tinytrain_compiler.training.prefix import last_cut
 from tinytrain_compiler.training.trainer import FISHER_SAMPLES
 
 COPIES = (0, 1, 4, 8)  # 0: no cache
+TIMEOUT_S = 3600.0  # 50 samples, 40 epochs of MCUNet-5fps at 128 take some minutes
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def measure(model: CompiledModel, task: ShortTraining, copies: int) -> tuple[Per
         firmware = build_firmware(model.directory, model.name, machine, banks, "train", Path(folder) / "build")
         ran = personalise_on_qemu(
             firmware, machine, task.sample, task.labels, options, HEADS[training["head"]], training["fisher_passes"],
-            copies, Path(folder) / "run",
+            copies, Path(folder) / "run", TIMEOUT_S,
         )  # fmt: skip
     with HostModel(model.directory, model.layout) as host:
         host.train(task.sample, task.labels, options.epochs, options.rate, options.seed, copies)

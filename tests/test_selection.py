@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, layout_of
+from graphs import GraphBuilder, layout_of, model_sources
 from hypothesis import given
 from hypothesis import strategies as st
 from test_training import CLASSES, LABELS, ONE, OPTIONS, THREE, TWO, samples
@@ -18,7 +21,7 @@ from tinytrain_compiler.errors import DoesNotFitError
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.targets.firmware import build_firmware
-from tinytrain_compiler.targets.host import HostModel
+from tinytrain_compiler.targets.host import WARNINGS, HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
 from tinytrain_compiler.training.formats import formats
@@ -32,6 +35,7 @@ from tinytrain_compiler.training.selection import (
     MULTIPLE,
     SELECTORS,
     Budget,
+    Candidate,
     choose,
     l2_scores,
     selected_norm,
@@ -174,6 +178,11 @@ def test_cached_features_change_nothing_but_the_number_of_pictures(case: Case) -
         assert {epoch for _, epoch in asked} == {-1, 0, 1}
 
 
+def channel_costs(c: Candidate) -> tuple[int, int, int]:
+    """Of one channel: bytes of the pool, bytes of saved inputs, MACs."""
+    return LIST_BYTES + c.delta_bytes, c.saved_bytes, c.macs
+
+
 @given(st.data())
 def test_any_selection_fits(case: Case, data: st.DataObject) -> None:
     """Random scores and budgets: what is handed out never exceeds what there is."""
@@ -193,9 +202,34 @@ def test_any_selection_fits(case: Case, data: st.DataObject) -> None:
         lowest = min((scores[c.first + i] for i in channels), default=np.float32(0))
         left_out = [scores[c.first + i] for i in range(c.channels) if i not in channels]
         assert not channels or all(score <= lowest for score in left_out)
-        for i, cost in enumerate((LIST_BYTES + c.delta_bytes, c.saved_bytes, c.macs)):
+        for i, cost in enumerate(channel_costs(c)):
             used[i] += len(channels) * cost
     assert all(u <= b for u, b in zip(used, (budget.pool, budget.saved, budget.macs), strict=True))
+
+
+@pytest.mark.parametrize("pool", [2048, POOL])
+def test_every_choice_fits(pool: int, tmp_path: Path) -> None:
+    """All orders of the candidates and all budgets; in the smaller pool not all channels fit at once."""
+    require_or_skip("cc")
+    case = Case(tmp_path, LearningOptions(pool=pool))
+    program, here = tmp_path / "choices", Path(__file__).parent / "c"
+    includes = [f"-I{path}" for path in (case.directory, case.directory / "runtime", here)]
+    sources = [here / "choices.c", *model_sources(case.directory, "net")]
+    command = ["cc", "-std=c11", "-O2", *WARNINGS, *includes, *map(str, sources), "-lm", "-o", str(program)]
+    subprocess.run(command, check=True)
+    ran = subprocess.run([str(program)], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "ok"), ran.stdout + ran.stderr
+    candidates, whole = case.selection.candidates, case.budget()
+    counts = list(itertools.product(*(range(0, c.limit + 1, MULTIPLE) for c in candidates)))
+    budgets = [
+        {min(most, sum(n * costs[b] for n, costs in zip(chosen, map(channel_costs, candidates), strict=True)))
+         for chosen in counts}
+        for b, most in enumerate((whole.pool, whole.saved, whole.macs))
+    ]  # fmt: skip
+    tried = math.factorial(len(candidates)) * math.prod(map(len, budgets))
+    different = int(ran.stdout.split()[2])
+    assert ran.stdout.startswith(f"{tried} choices, ")
+    assert different == len(counts) if pool == POOL else 1 < different < len(counts)
 
 
 def test_a_pool_that_is_too_small_says_how_large_it_must_be() -> None:

@@ -38,7 +38,7 @@ class Personalisation:
 
 def personalise_on_qemu(
     firmware: Firmware, machine: Board, sample: Callable[[int, int], Int8], labels: Sequence[int],
-    options: TrainOptions, head: HeadKind, fisher_passes: int, copies: int, workdir: Path, timeout_s: float = 600.0,
+    options: TrainOptions, head: HeadKind, fisher_passes: int, copies: int, workdir: Path, timeout_s: float = 300.0,
     *, progress: Progress | None = None,
 ) -> Personalisation:  # fmt: skip
     """Run `train` firmware: enrol, select with default options, train. copies: of the feature cache; 0: no cache.
