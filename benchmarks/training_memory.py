@@ -35,7 +35,7 @@ def main() -> None:
     console = Console(width=140)
     title = f"--policy tinytrain --pool {args.pool}, 10 classes, bytes; limit {args.limit} KiB"
     table = Table(title=title, title_justify="left")
-    for column in ("network", "board", "inference arena", "arena", "training adds", "session", "stack", "in all",
+    for column in ("network", "board", "inference arena", "arena", "training adds", "session", "so far", "stack", "in all",
                    "fits the limit"):  # fmt: skip
         table.add_column(column, justify="left" if column in ("network", "board") else "right")
     with console.status("starting") as status:
@@ -52,11 +52,13 @@ def row(source: Path, board: str, pack: Path, pool: int, limit: int) -> list[str
     try:
         sram = compiled_sram(source, board, pack, scheme, pool)
     except DoesNotFitError as error:
-        return [source.stem, board, *[""] * 6, str(error).splitlines()[0]]
+        return [source.stem, board, *[""] * 7, str(error).splitlines()[0]]
     inference, arena = sram["inference_arena_bytes"], sram["arena_bytes"]
     in_all = sram["total_bytes"] + sram["stack_bytes"]
     fits = "yes" if in_all <= 1024 * limit else fitting_pool(source, board, pack, scheme, pool, in_all, 1024 * limit)
-    figures = (inference, arena, arena - inference, sram["session_bytes"], sram["stack_bytes"], in_all)
+    figures = (
+        inference, arena, arena - inference, sram["session_bytes"], sram["total_bytes"], sram["stack_bytes"], in_all,
+    )  # fmt: skip
     return [source.stem, board, *(f"{figure:,}" for figure in figures), fits]
 
 
@@ -64,6 +66,8 @@ def fitting_pool(source: Path, board: str, pack: Path, scheme: Path, pool: int, 
     """The largest pool that needs no more than `limit` bytes. A KiB less of it takes at most a KiB off the arena."""
     while in_all > limit:
         pool -= -(-(in_all - limit) // 1024)
+        if pool <= 0:
+            return "no, whatever the pool"
         try:
             sram = compiled_sram(source, board, pack, scheme, pool)
         except DoesNotFitError as error:

@@ -23,6 +23,7 @@ from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import WARNINGS, HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
+from tinytrain_compiler.targets.qemu_personalisation import personalise_on_qemu
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS
@@ -264,3 +265,32 @@ def test_emulated_cores_choose_and_learn_the_same_bytes(board: str, tmp_path: Pa
     assert ran.learnt[: len(learnt)] == learnt
     assert len(ran.fisher) == case.selection.groups * min(FISHER_SAMPLES, len(LABELS))
     assert ran.stack_bytes < 4096
+
+
+@pytest.mark.parametrize("board", ["stm32f746", "mps2_an385"])
+@pytest.mark.parametrize("head", ["prototype", "linear"])
+def test_a_personalisation_is_counted_pass_by_pass(board: str, head: str, tmp_path: Path) -> None:
+    """Enrolling, selecting and training with a feature cache: the host's bytes, and frozen layers run once a copy."""
+    require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
+    case = Case(tmp_path, LearningOptions(HEADS[head], pool=POOL), board)
+    machine = emulation_board(load_board(board))
+    banks = emulation_banks(machine, case.lowered.plan.region_banks)
+    firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")
+    options = replace(OPTIONS, epochs=3)
+    ran = personalise_on_qemu(
+        firmware, machine, case.sample, LABELS, options, HEADS[head], case.selection.groups, 2, tmp_path / "run"
+    )
+    with case.host() as host:
+        host.train(case.sample, LABELS, options.epochs, options.rate, options.seed, copies=2)
+        learnt = case.learnt(host).tobytes()
+    assert ran.learnt[: len(learnt)] == learnt
+    count = len(LABELS)
+    assert len(ran.enroll) == count
+    assert [p.visit.what for p in ran.select].count("fisher") == case.selection.groups * min(FISHER_SAMPLES, count)
+    recomputed = 4 if HEADS[head].recomputes else 1
+    assert [p.visit.what for p in ran.train].count("prototype") == recomputed * count
+    fresh, kept = ([p.instructions for p in ran.train if p.visit[::3] == ("step", c)] for c in (False, True))
+    assert (len(fresh), len(kept)) == (2 * count, count)
+    assert max(kept) < min(fresh[1:]), "a frozen prefix is left out"
+    assert max(ran.enroll) < min(fresh[1:]), "an enrolment is a forward pass"
+    assert 1000 < ran.choice < ran.enroll[0]

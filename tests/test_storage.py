@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from graphs import layout_of, model_sources, random_inputs, write_model
 from networks import NETWORKS
+from test_selection import Case as ChoosingCase
 from test_training import CLASSES, LABELS, Case, network
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.digest import state_digest
@@ -25,6 +26,7 @@ from tinytrain_compiler.quantize.input_bytes import PixelMap
 from tinytrain_compiler.report.budget import RUNTIME_CODE, STORAGE_CODE, state_bytes
 from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import WARNINGS, HostModel
+from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tools import require_or_skip
 
@@ -49,7 +51,7 @@ def host(case: Case) -> Iterator[HostModel]:
 
 
 def power_cuts(
-    case: Case, folder: Path, compiler: str, flags: list[str], cycles: int, program_bytes: int
+    case: Case | ChoosingCase, folder: Path, compiler: str, flags: list[str], cycles: int, program_bytes: int
 ) -> subprocess.CompletedProcess[str]:
     require_or_skip(compiler)
     program = folder / "power_cuts"
@@ -67,6 +69,13 @@ def test_power_may_fail_anywhere_in_many_saves(case: Case, tmp_path: Path, saves
     assert (ran.returncode, ran.stderr, ran.stdout.splitlines()[-1]) == (0, "", "ok"), ran.stdout
     print(f"\n{ran.stdout}", end="")
     assert int(ran.stdout.split()[0]) > 1_000 * saves
+
+
+def test_power_may_fail_where_the_device_chooses_what_learns(tmp_path: Path) -> None:
+    """A pool: states of very different lengths follow each other."""
+    choosing = ChoosingCase(tmp_path, LearningOptions(pool=2048))
+    ran = power_cuts(choosing, tmp_path, "gcc", ["-O2"], 3, 4)
+    assert (ran.returncode, ran.stderr, ran.stdout.splitlines()[-1]) == (0, "", "ok"), ran.stdout
 
 
 @pytest.mark.parametrize("program_bytes", [1, 2, 8, 16, 32])
