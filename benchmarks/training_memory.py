@@ -32,11 +32,11 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=64, metavar="KIB")
     parser.add_argument("--limit", type=int, default=160, metavar="KIB", help="of all SRAM, stack included")
     args = parser.parse_args()
-    console = Console(width=140)
+    console = Console(width=160)
     title = f"--policy tinytrain --pool {args.pool}, 10 classes, bytes; limit {args.limit} KiB"
     table = Table(title=title, title_justify="left")
-    for column in ("network", "board", "inference arena", "arena", "training adds", "session", "so far", "stack", "in all",
-                   "fits the limit"):  # fmt: skip
+    for column in ("network", "board", "inference arena", "arena", "training adds", "session", "without stack",
+                   "stack", "in all", "fits the limit"):  # fmt: skip
         table.add_column(column, justify="left" if column in ("network", "board") else "right")
     with console.status("starting") as status:
         for size, board in CASES:
