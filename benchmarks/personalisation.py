@@ -23,7 +23,7 @@ from tinytrain_compiler.compiled import CompiledModel, load_compiled
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
-from tinytrain_compiler.targets.qemu_personalisation import Personalisation, personalise_on_qemu
+from tinytrain_compiler.targets.qemu_personalisation import Pass, Personalisation, personalise_on_qemu
 from tinytrain_compiler.targets.short_training import ShortTraining, short_training
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.prefix import last_cut
@@ -82,7 +82,7 @@ class Costs:
     """Mean instructions of a pass. cached: its features come out of the cache. fisher: 0 where nothing is chosen."""
 
     enroll: float
-    prototype: float
+    prototype: float  # before anything is learnt
     prototype_cached: float
     fisher: float
     choice: int
@@ -96,14 +96,15 @@ class Costs:
 
     @classmethod
     def of(cls, ran: Personalisation) -> Costs:
-        def passes(what: str, cached: bool = False) -> list[int]:
-            return [p.instructions for p in (*ran.select, *ran.train) if p.visit[::3] == (what, cached)]
+        def passes(among: list[Pass], what: str, cached: bool = False) -> list[int]:
+            return [p.instructions for p in among if p.visit[::3] == (what, cached)]
 
-        first, *fresh = passes("step")  # the first one only begins the running means
-        steps = (fresh or [first], passes("step", cached=True))
+        first, *fresh = passes(ran.train, "step")  # the first one only begins the running means
+        steps = (fresh or [first], passes(ran.train, "step", cached=True))
         return cls(
-            fmean(ran.enroll), fmean(passes("prototype")), fmean(passes("prototype", cached=True) or [0]),
-            fmean(passes("fisher") or [0]), ran.choice, *map(fmean, steps),
+            fmean(ran.enroll), fmean(passes(ran.select or ran.train, "prototype")),
+            fmean(passes(ran.train, "prototype", cached=True) or [0]),
+            fmean(passes(ran.select, "fisher") or [0]), ran.choice, *map(fmean, steps),
             max(abs(n / fmean(kind) - 1) for kind in steps for n in kind),
         )  # fmt: skip
 
