@@ -166,11 +166,11 @@ typedef int tt_progress_fn(void *user, const tt_progress *progress);
 /* Flash is programmed in whole blocks: no unit that can be programmed may be larger. */
 #define TT_STORAGE_BLOCK 32
 
-/* A slot's bytes: header, commit mark, and what the session holds, rounded up to whole blocks. */
+/* A slot's bytes: header, commit mark, and what the session holds, rounded up to whole blocks; a state may take less. */
 #define TT_STATE_BYTES(payload) ((2u + ((payload) + TT_STORAGE_BLOCK - 1u) / TT_STORAGE_BLOCK) * TT_STORAGE_BLOCK)
 
 /* Grows whenever the layout of a saved state, or the meaning of its bytes, changes. */
-#define TT_STATE_VERSION 1
+#define TT_STATE_VERSION 2
 
 /*
  * Flash with room for two slots, the second directly behind the first, and the caller's driver for it. Offsets count

@@ -27,7 +27,7 @@ typedef struct access {
     const tt_storage *storage;
     const tt_model *model;
     tt_region segments[SEGMENTS]; /* the session's state; the payload is these, one after the other */
-    uint32_t payload;             /* bytes of all segments */
+    uint32_t least, most;         /* bytes of a payload: without what is learnt, and of all segments */
 } access;
 
 /* --- CRC-32 of IEEE 802.3 -------------------------------------------------------------------- */
@@ -55,7 +55,8 @@ static uint32_t header_crc(const header *h)
 
 /* --- What is stored, and where --------------------------------------------------------------- */
 
-/* The one place that says what a state consists of. Changing it changes TT_STATE_VERSION. */
+/* The one place that says what a state consists of. Changing it changes TT_STATE_VERSION. The first segment is stored
+ * without the zeros at its end: a selection rarely fills the pool, and a session that only enrolled has learnt nothing. */
 static void list_segments(const tt_session *s, tt_region segments[SEGMENTS])
 {
     const tt_model *m = s->model;
@@ -77,11 +78,22 @@ static tt_status begin(access *a, const tt_session *s, const tt_storage *storage
     a->storage = storage;
     a->model = s->model;
     list_segments(s, a->segments);
-    a->payload = 0;
-    for (uint32_t i = 0; i < SEGMENTS; i++) {
-        a->payload += (uint32_t)a->segments[i].bytes;
+    a->least = 0;
+    for (uint32_t i = 1; i < SEGMENTS; i++) {
+        a->least += (uint32_t)a->segments[i].bytes;
     }
-    return storage->slot_bytes < TT_STATE_BYTES(a->payload) ? TT_ERR_MEMORY : TT_OK;
+    a->most = a->least + (uint32_t)a->segments[0].bytes;
+    return storage->slot_bytes < TT_STATE_BYTES(a->most) ? TT_ERR_MEMORY : TT_OK;
+}
+
+static uint32_t zeros_at_end(const tt_region *r)
+{
+    const uint8_t *const bytes = r->data;
+    uint32_t zeros = 0;
+    while (zeros < r->bytes && bytes[r->bytes - 1 - zeros] == 0) {
+        zeros++;
+    }
+    return zeros;
 }
 
 static tt_status read_bytes(const access *a, uint32_t slot, uint32_t at, void *data, size_t bytes)
@@ -118,12 +130,12 @@ static tt_status examine(const access *a, uint32_t slot, header *h)
         return TT_ERR_FORMAT;
     }
     if (h->digest[0] != a->model->digest[0] || h->digest[1] != a->model->digest[1] ||
-        h->classes != a->model->classes || h->bytes != a->payload) {
+        h->classes != a->model->classes || h->bytes < a->least || h->bytes > a->most) {
         return TT_ERR_MODEL;
     }
     uint32_t crc = header_crc(h);
-    for (uint32_t at = 0; status == TT_OK && at < a->payload; at += sizeof words) {
-        const uint32_t left = a->payload - at;
+    for (uint32_t at = 0; status == TT_OK && at < h->bytes; at += sizeof words) {
+        const uint32_t left = h->bytes - at;
         const size_t count = left < sizeof words ? left : sizeof words;
         status = read_bytes(a, slot, sizeof words + at, words, count);
         crc = crc32(crc, words, count);
@@ -163,6 +175,8 @@ tt_status tt_load(tt_session *s, const tt_storage *storage)
     if (status != TT_OK) {
         return status;
     }
+    const uint32_t zeros = a.most - h.bytes;
+    a.segments[0].bytes -= zeros;
     uint32_t crc = header_crc(&h);
     uint32_t at = 2 * TT_STORAGE_BLOCK;
     for (uint32_t i = 0; status == TT_OK && i < SEGMENTS; i++) {
@@ -177,15 +191,19 @@ tt_status tt_load(tt_session *s, const tt_storage *storage)
         (void)tt_unlearn(s); /* no mixture of two states */
         return TT_ERR_STORAGE;
     }
+    if (zeros != 0) {
+        memset((uint8_t *)a.segments[0].data + a.segments[0].bytes, 0, zeros);
+    }
     return TT_OK;
 }
 
 /* --- Writing --------------------------------------------------------------------------------- */
 
-static tt_status erase_slot(const access *a, uint32_t slot)
+/* As far as a payload of `bytes` reaches. */
+static tt_status erase_slot(const access *a, uint32_t slot, uint32_t bytes)
 {
     const tt_storage *storage = a->storage;
-    for (uint32_t at = 0; at < TT_STATE_BYTES(a->payload); at += storage->erase_bytes) {
+    for (uint32_t at = 0; at < TT_STATE_BYTES(bytes); at += storage->erase_bytes) {
         if (storage->erase(storage->user, slot * storage->slot_bytes + at) != 0) {
             return TT_ERR_STORAGE;
         }
@@ -225,12 +243,12 @@ static void gather(const access *a, size_t at, uint32_t block[WORDS])
 static tt_status write_slot(const access *a, uint32_t slot, const header *h)
 {
     uint32_t block[WORDS];
-    tt_status status = erase_slot(a, slot);
+    tt_status status = erase_slot(a, slot, h->bytes);
     memcpy(block, h, sizeof block);
     if (status == TT_OK) {
         status = program_block(a, slot, 0, block);
     }
-    for (uint32_t at = 0; status == TT_OK && at < a->payload; at += TT_STORAGE_BLOCK) {
+    for (uint32_t at = 0; status == TT_OK && at < h->bytes; at += TT_STORAGE_BLOCK) {
         gather(a, at, block);
         status = program_block(a, slot, 2 * TT_STORAGE_BLOCK + at, block);
     }
@@ -254,8 +272,10 @@ tt_status tt_save(const tt_session *s, const tt_storage *storage)
         return status;
     }
     const uint32_t sequence = find_newest(&a, &newest, &h) == TT_OK ? h.sequence + 1 : 0;
-    h = (header) { MAGIC, TT_STATE_VERSION, { a.model->digest[0], a.model->digest[1] }, a.model->classes, a.payload,
-                   sequence, 0 };
+    const uint32_t zeros = zeros_at_end(&a.segments[0]);
+    a.segments[0].bytes -= zeros;
+    h = (header) { MAGIC, TT_STATE_VERSION, { a.model->digest[0], a.model->digest[1] }, a.model->classes,
+                   a.most - zeros, sequence, 0 };
     h.crc = header_crc(&h);
     for (uint32_t i = 0; i < SEGMENTS; i++) {
         h.crc = crc32(h.crc, a.segments[i].data, a.segments[i].bytes);

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
+import math
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import GraphBuilder, layout_of
+from graphs import GraphBuilder, layout_of, model_sources
 from hypothesis import given
 from hypothesis import strategies as st
 from test_training import CLASSES, LABELS, ONE, OPTIONS, THREE, TWO, samples
@@ -20,8 +23,9 @@ from tinytrain_compiler.errors import DoesNotFitError, TinyTrainError
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.targets.firmware import build_firmware
-from tinytrain_compiler.targets.host import HostModel, _SelectOptions
+from tinytrain_compiler.targets.host import WARNINGS, HostModel, _SelectOptions
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
+from tinytrain_compiler.targets.qemu_personalisation import personalise_on_qemu
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS
@@ -34,6 +38,7 @@ from tinytrain_compiler.training.selection import (
     MULTIPLE,
     SELECTORS,
     Budget,
+    Candidate,
     choose,
     l2_scores,
     selected_norm,
@@ -205,6 +210,11 @@ def test_cached_features_change_nothing_but_the_number_of_pictures(case: Case, h
     assert {epoch for _, epoch in asked} == {-1, 0, 1}
 
 
+def channel_costs(c: Candidate) -> tuple[int, int, int]:
+    """Of one channel: bytes of the pool, bytes of saved inputs, MACs."""
+    return LIST_BYTES + c.delta_bytes, c.saved_bytes, c.macs
+
+
 @given(st.data())
 def test_any_selection_fits(case: Case, data: st.DataObject) -> None:
     """Random scores and budgets: what is handed out never exceeds what there is."""
@@ -224,7 +234,7 @@ def test_any_selection_fits(case: Case, data: st.DataObject) -> None:
         lowest = min((scores[c.first + i] for i in channels), default=np.float32(0))
         left_out = [scores[c.first + i] for i in range(c.channels) if i not in channels]
         assert not channels or all(score <= lowest for score in left_out)
-        for i, cost in enumerate((LIST_BYTES + c.delta_bytes, c.saved_bytes, c.macs)):
+        for i, cost in enumerate(channel_costs(c)):
             used[i] += len(channels) * cost
     assert all(u <= b for u, b in zip(used, (budget.pool, budget.saved, budget.macs), strict=True))
 
@@ -233,6 +243,31 @@ def test_kept_scores_lie_behind_all_that_can_be_handed_out(case: Case) -> None:
     kept, lent = case.budget("fisher-resample").pool, case.budget("fisher").pool
     assert lent - kept == 4 * sum(c.channels for c in case.selection.candidates)
     assert case.selection.pool_offset + kept == case.selection.table_offset
+
+
+@pytest.mark.parametrize("pool", [2048, POOL])
+def test_every_choice_fits(pool: int, tmp_path: Path) -> None:
+    """All orders of the candidates and all budgets; in the smaller pool not all channels fit at once."""
+    require_or_skip("cc")
+    case = Case(tmp_path, LearningOptions(pool=pool))
+    program, here = tmp_path / "choices", Path(__file__).parent / "c"
+    includes = [f"-I{path}" for path in (case.directory, case.directory / "runtime", here)]
+    sources = [here / "choices.c", *model_sources(case.directory, "net")]
+    command = ["cc", "-std=c11", "-O2", *WARNINGS, *includes, *map(str, sources), "-lm", "-o", str(program)]
+    subprocess.run(command, check=True)
+    ran = subprocess.run([str(program)], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "ok"), ran.stdout + ran.stderr
+    candidates, whole = case.selection.candidates, case.budget("fisher")
+    counts = list(itertools.product(*(range(0, c.limit + 1, MULTIPLE) for c in candidates)))
+    budgets = [
+        {min(most, sum(n * costs[b] for n, costs in zip(chosen, map(channel_costs, candidates), strict=True)))
+         for chosen in counts}
+        for b, most in enumerate((whole.pool, whole.saved, whole.macs))
+    ]  # fmt: skip
+    tried = math.factorial(len(candidates)) * math.prod(map(len, budgets))
+    different = int(ran.stdout.split()[2])
+    assert ran.stdout.startswith(f"{tried} choices, ")
+    assert different == len(counts) if pool == POOL else 1 < different < len(counts)
 
 
 def test_a_pool_that_is_too_small_says_how_large_it_must_be() -> None:
@@ -267,7 +302,7 @@ def test_emulated_cores_choose_and_learn_the_same_bytes(board: str, selector: st
     machine = emulation_board(load_board(board))
     banks = emulation_banks(machine, case.lowered.plan.region_banks)
     firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")
-    options = replace(OPTIONS, epochs=3)
+    options = replace(TRAINING, epochs=3)
     data = pack_training(case.sample, LABELS, options, fisher_passes=case.training.fisher_passes)
     ran = train_on_qemu(firmware, machine, data, 3 * len(LABELS), tmp_path / "run")
     with case.host() as host:
@@ -278,3 +313,32 @@ def test_emulated_cores_choose_and_learn_the_same_bytes(board: str, selector: st
     passes = 0 if selector == "random" else case.selection.groups
     assert len(ran.fisher) == passes * min(FISHER_SAMPLES, len(LABELS))
     assert ran.stack_bytes < 4096
+
+
+@pytest.mark.parametrize("board", ["stm32f746", "mps2_an385"])
+@pytest.mark.parametrize("head", ["prototype", "linear"])
+def test_a_personalisation_is_counted_pass_by_pass(board: str, head: str, tmp_path: Path) -> None:
+    """Enrolling, selecting and training with a feature cache: the host's bytes, and frozen layers run once a copy."""
+    require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
+    case = Case(tmp_path, LearningOptions(HEADS[head], pool=POOL), board)
+    machine = emulation_board(load_board(board))
+    banks = emulation_banks(machine, case.lowered.plan.region_banks)
+    firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")
+    options = replace(TRAINING, epochs=3)
+    ran = personalise_on_qemu(
+        firmware, machine, case.sample, LABELS, options, HEADS[head], case.selection.groups, 2, tmp_path / "run"
+    )
+    with case.host() as host:
+        host.train(case.sample, LABELS, options.epochs, options.rate, options.seed, copies=2)
+        learnt = case.learnt(host).tobytes()
+    assert ran.learnt[: len(learnt)] == learnt
+    count = len(LABELS)
+    assert len(ran.enroll) == count
+    assert [p.visit.what for p in ran.select].count("fisher") == case.selection.groups * min(FISHER_SAMPLES, count)
+    recomputed = 4 if HEADS[head].recomputes else 1
+    assert [p.visit.what for p in ran.train].count("prototype") == recomputed * count
+    fresh, kept = ([p.instructions for p in ran.train if p.visit[::3] == ("step", c)] for c in (False, True))
+    assert (len(fresh), len(kept)) == (2 * count, count)
+    assert np.mean(kept) < np.mean(fresh[1:]), "a frozen prefix is left out; backward passes differ"
+    assert max(ran.enroll) < min(fresh[1:]), "an enrolment is a forward pass"
+    assert 1000 < ran.choice < ran.enroll[0]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from graphs import layout_of, model_sources, random_inputs, write_model
 from networks import NETWORKS
+from test_selection import Case as ChoosingCase
 from test_training import CLASSES, LABELS, Case, network
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.digest import state_digest
@@ -25,6 +26,7 @@ from tinytrain_compiler.quantize.input_bytes import PixelMap
 from tinytrain_compiler.report.budget import RUNTIME_CODE, STORAGE_CODE, state_bytes
 from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import WARNINGS, HostModel
+from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tools import require_or_skip
 
@@ -49,7 +51,7 @@ def host(case: Case) -> Iterator[HostModel]:
 
 
 def power_cuts(
-    case: Case, folder: Path, compiler: str, flags: list[str], cycles: int, program_bytes: int
+    case: Case | ChoosingCase, folder: Path, compiler: str, flags: list[str], cycles: int, program_bytes: int
 ) -> subprocess.CompletedProcess[str]:
     require_or_skip(compiler)
     program = folder / "power_cuts"
@@ -67,6 +69,13 @@ def test_power_may_fail_anywhere_in_many_saves(case: Case, tmp_path: Path, saves
     assert (ran.returncode, ran.stderr, ran.stdout.splitlines()[-1]) == (0, "", "ok"), ran.stdout
     print(f"\n{ran.stdout}", end="")
     assert int(ran.stdout.split()[0]) > 1_000 * saves
+
+
+def test_power_may_fail_where_the_device_chooses_what_learns(tmp_path: Path) -> None:
+    """A pool: states of very different lengths follow each other."""
+    choosing = ChoosingCase(tmp_path, LearningOptions(pool=2048))
+    ran = power_cuts(choosing, tmp_path, "gcc", ["-O2"], 3, 4)
+    assert (ran.returncode, ran.stderr, ran.stdout.splitlines()[-1]) == (0, "", "ok"), ran.stdout
 
 
 @pytest.mark.parametrize("program_bytes", [1, 2, 8, 16, 32])
@@ -157,23 +166,45 @@ def test_saves_take_turns_and_the_newest_is_loaded(case: Case, host: HostModel) 
 
 def test_a_slot_is_laid_out_as_the_documentation_says(case: Case, host: HostModel) -> None:
     flash = SimulatedFlash(host.state_bytes)
-    host.enroll(case.clean[0], 1)
+    host.train(case.sample, LABELS, 2, 0.2)
     host.save(flash)
     slot, learnt = flash.slot(0), case.learnt(host)
+    used = learnt.rstrip(b"\0")
     magic, version, first, second, classes, size, sequence, crc = struct.unpack_from("<8I", slot)
     plan, graph = case.lowered.training, case.graph
     features = graph.tensors[graph.features].bytes
-    assert (slot[:4], version, classes, sequence) == (b"TTST", 1, CLASSES, 0)
+    assert (slot[:4], version, classes, sequence) == (b"TTST", 2, CLASSES, 0)
     assert magic == int.from_bytes(b"TTST", "little")
     assert (first, second) == state_digest(graph, plan, None)
-    assert size == len(learnt) + 2 * CLASSES * (features + 1)
+    assert size == len(used) + 2 * CLASSES * (features + 1)
     assert slot[32:64] == bytes(255 - byte for byte in slot[:32])
     assert zlib.crc32(slot[:28] + payload_of(flash)) == crc
-    assert payload_of(flash)[: len(learnt)] == learnt
+    assert payload_of(flash)[: len(used)] == used
     assert host.state_bytes == state_bytes(CLASSES, features, len(learnt)) == HEADER + -(-size // 32) * 32
     assert set(slot[HEADER + size :]) <= {0xFF}
     assert flash.slot(1) == b"\xff" * flash.slot_bytes
     assert flash.erases == -(-host.state_bytes // 1024), "no more is erased than the state needs"
+    assert flash.programmed_bytes == HEADER + -(-size // 32) * 32
+
+
+def test_zeros_at_the_end_of_what_is_learnt_are_not_written(case: Case, host: HostModel) -> None:
+    """A short state in the place of a longer one, and loaded over a session that has learnt."""
+    flash = SimulatedFlash(host.state_bytes, erase_bytes=32)
+    host.train(case.sample, LABELS, 2, 0.2)
+    for _ in range(2):
+        host.save(flash)
+    assert len(payload_of(flash)) > (prototypes := 2 * CLASSES * (1 + case.graph.tensors[case.graph.features].bytes))
+    erases = flash.erases
+    host.unlearn()
+    host.enroll(case.clean[0], 1)
+    host.save(flash)
+    assert struct.unpack_from("<8I", flash.slot(0))[5] == prototypes
+    assert flash.erases - erases == 2 + -(-prototypes // 32), "only what the new state reaches"
+    with case.host() as other:
+        other.train(case.sample, LABELS, 2, 0.2)
+        other.load(flash)
+        assert not any(case.learnt(other))
+        assert state_of(other) == payload_of(flash)
 
 
 def test_nothing_stored_and_a_failing_driver_are_told_apart(case: Case, host: HostModel) -> None:

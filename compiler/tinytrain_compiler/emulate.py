@@ -108,16 +108,14 @@ def emulate_training(
     with HostModel(model.directory, model.layout) as host:
         options = task.options
         host.train(task.sample, task.labels, options.epochs, options.rate, options.seed)
-        place = next(b for b in model.report["buffers"] if b["purpose"] == "learnt")
-        size = training["learnt_bytes"]
-        learnt = host.region(place["region"])[place["offset"] : place["offset"] + size].tobytes()
+        learnt = host.learnt(model.report)
     step = ran.per_step
     found = {
         "policy": training["policy"],
         "head": training["head"],
         "steps": task.steps,
-        "mismatched_bytes": sum(a != b for a, b in zip(learnt, ran.learnt[:size], strict=True)),
-        "learnt_bytes": size,
+        "mismatched_bytes": sum(a != b for a, b in zip(learnt, ran.learnt[: len(learnt)], strict=True)),
+        "learnt_bytes": len(learnt),
         "instructions_per_step": step.total,
         "instructions_forward": step.forward,
         "instructions_loss": step.loss,

@@ -6,8 +6,9 @@ The example backbone was trained on photographs and never saw a digit. The digit
 real ones (UCI "Optical Recognition of Handwritten Digits", 8x8 grey), enlarged to the 64x64 pixels
 the network takes. Everything after that happens in the firmware. First prototypes alone: mean embeddings of
 the examples. Then TinyTrain: one backward pass over a few examples measures which channels matter for digits, and
-these learn. The emulated core and this machine run the same C and learn the same bytes; the emulator shows two
-passes over the examples, this machine, which is faster, all forty.
+these learn. The emulated core and this machine run the same C and learn the same bytes; the emulator counts the
+instructions of two passes over the examples, this machine, which is faster, runs all forty. NumPy says why the device
+chose what it chose.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,7 @@ from tinytrain_compiler.evaluate.augment import augment
 from tinytrain_compiler.evaluate.draws import mix
 from tinytrain_compiler.quantize.input_bytes import pixel_map
 from tinytrain_compiler.targets.firmware import build_firmware
+from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.qemu import (
     INFER,
@@ -42,9 +45,13 @@ from tinytrain_compiler.targets.qemu import (
     pack_records,
     run_on_qemu,
 )  # fmt: skip
-from tinytrain_compiler.targets.qemu_training import QemuTraining, pack_training, train_on_qemu
+from tinytrain_compiler.targets.qemu_personalisation import Personalisation, personalise_on_qemu
+from tinytrain_compiler.training.heads import PROTOTYPE
+from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.pool import selected_channels
-from tinytrain_compiler.training.trainer import DEFAULT_RATE, TrainOptions
+from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
+from tinytrain_compiler.training.selection import Budget
+from tinytrain_compiler.training.trainer import DEFAULT_RATE, ReferenceTrainer, SelectOptions, TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKBONE = ROOT / "examples" / "backbone" / "backbone64.onnx"
@@ -127,28 +134,76 @@ def emulate_inference(model: CompiledModel, task: Task, bar: Progress) -> QemuRu
                        progress=lambda done, total: bar.update(shown, completed=done))  # fmt: skip
 
 
-def emulate_training(model: CompiledModel, task: Task, bar: Progress) -> QemuTraining:
-    """Choose channels and learn for a few epochs on the emulated core."""
+def emulate_personalisation(model: CompiledModel, task: Task, bar: Progress) -> Personalisation:
+    """Enrol, choose channels and learn for a few epochs on the emulated core."""
     machine = emulation_board(model.board)
     build, banks = model.directory / "build", emulation_banks(machine, model.region_banks)
     firmware = build_firmware(model.directory, model.name, machine, banks, "train", build / "training")
-    passes = model.report["training"]["fisher_passes"]
-    data = pack_training(task.sample, task.labels, TrainOptions(EMULATED_EPOCHS), fisher_passes=passes)
-    steps = EMULATED_EPOCHS * len(task.labels)
-    shown = bar.add_task("choosing channels and learning", total=3 * steps)
-    return train_on_qemu(firmware, machine, data, steps, build / "run",
-                         progress=lambda done, total: bar.update(shown, completed=done))  # fmt: skip
+    shown = bar.add_task("choosing channels and learning", total=None)
+    return personalise_on_qemu(
+        firmware, machine, task.sample, task.labels, TrainOptions(EMULATED_EPOCHS), PROTOTYPE,
+        model.report["training"]["fisher_passes"], 0, build / "run",
+        progress=lambda done, total: bar.update(shown, completed=done, total=total),
+    )  # fmt: skip
 
 
-def learnt_bytes(model: CompiledModel, host: HostModel) -> bytes:
-    place = next(b for b in model.report["buffers"] if b["purpose"] == "learnt")
-    size = model.report["training"]["learnt_bytes"]
-    return host.region(place["region"])[place["offset"] : place["offset"] + size].tobytes()
+def phases(ran: Personalisation) -> Table:
+    """Instructions of each phase of a personalisation of EPOCHS passes."""
+    title = "instructions, counted exactly, in millions"
+    table = Table(box=None, padding=(0, 1), title=title, title_justify="left")
+    for column in ("", "each", "", "in all"):
+        table.add_column(column, justify="right" if column else "left")
+
+    def mean(what: str) -> float:
+        return fmean([p.instructions for p in ran.train if p.visit.what == what])
+
+    count, enroll, step, prototype = len(ran.enroll), fmean(ran.enroll), mean("step"), mean("prototype")
+    select = sum(p.instructions for p in ran.select) + ran.choice
+    train = count * (EPOCHS * step + (EPOCHS + 1) * prototype)
+    whole = count * enroll + select + train
+    for name, each, what, total in (
+        ("enrol", enroll, f"{count} examples", count * enroll),
+        ("select", select, f"once a task: {select / whole:.1%} of the whole", select),
+        (
+            "train",
+            step,
+            f"{count} examples {EPOCHS} times, computed from {EMULATED_EPOCHS}, with new prototypes",
+            train,
+        ),
+    ):
+        table.add_row(name, f"{each / 1e6:,.1f}", what, f"{total / 1e6:,.0f}")
+    return table
+
+
+def choices(model: CompiledModel, chosen: dict[str, list[int]], scores: NDArray[np.float32]) -> Table:
+    """What the device chose, and how much of what each layer could teach lies in it. scores: of NumPy's Fisher pass."""
+    title = "channels with the most Fisher information, as the device chose them"
+    table = Table(box=None, padding=(0, 1), title=title, title_justify="left")
+    for column in ("layer", "chosen", "hold", "channels"):
+        table.add_column(column, justify="right" if column in ("chosen", "hold") else "left")
+    first = 0
+    for c in model.report["training"]["selection"]["candidates"]:
+        picked, layer = chosen[c["name"]], scores[first : first + c["channels"]].astype(float)
+        first += c["channels"]
+        listed = " ".join(map(str, picked[:16])) + (" ..." if len(picked) > 16 else "")
+        held = f"{layer[picked].sum() / layer.sum():.0%}" if layer.any() else "-"
+        table.add_row(c["name"].strip("/").split("/")[1], f"{len(picked)} of {c['channels']}", held, listed or "-")
+    return table
+
+
+def fisher_scores(model: CompiledModel, task: Task) -> NDArray[np.float32]:
+    """Fisher information of all candidates' channels, by the NumPy reference."""
+    candidates = model.report["training"]["selection"]["candidates"]
+    layers = {layer["name"]: TrainedLayer() for layer in model.report["training"]["layers"]}
+    layers |= {c["name"]: TrainedLayer(limit=c["limit"]) for c in candidates}
+    reference = ReferenceTrainer(model.graph, Scheme(layers), CLASSES, LearningOptions(pool=POOL))
+    saved = model.report["training"]["selection"]["saved_inputs_bytes"]
+    return reference.select(task.sample, task.labels, SelectOptions(), Budget(POOL, saved))
 
 
 def share(hits: NDArray[np.bool_]) -> str:
     low, high = wilson(int(hits.sum()), len(hits))
-    return f"[bold green]{hits.mean():.1%}[/] of {len(hits)} queries (95 % interval {low:.1%} .. {high:.1%}"
+    return f"[bold green]{hits.mean():.1%}[/] of {len(hits)} queries (95 %: {low:.1%} .. {high:.1%}"
 
 
 def main() -> None:
@@ -162,7 +217,7 @@ def main() -> None:
 
     console.print(f"[bold]1. compile[/] {BACKBONE.name} for {BOARD} with --policy tinytrain --pool {POOL // 1024}")
     model = compile_for_digits(pictures(digits.images[calibration]), out, console)
-    sram, training = model.report["memory"]["sram"], model.report["training"]
+    sram = model.report["memory"]["sram"]
     added = sram["arena_bytes"] - sram["inference_arena_bytes"]
     console.print(
         f"   {model.report['model']['macs']:,} MACs, arena {sram['arena_bytes']:,} bytes, {added:,} of them to learn "
@@ -181,45 +236,38 @@ def main() -> None:
     columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         before = emulate_inference(model, task, bar)
-        ran = emulate_training(model, task, bar)
+        ran = emulate_personalisation(model, task, bar)
 
     console.print("[bold]3. the same C[/] on this machine: same bytes? then all passes over the examples")
     with HostModel(out, model.layout) as host:
         host.train(task.sample, task.labels, EMULATED_EPOCHS, DEFAULT_RATE)
-        learnt = learnt_bytes(model, host)
+        learnt = host.learnt(model.report)
         same = sum(a == b for a, b in zip(learnt, ran.learnt, strict=False))
         host.unlearn()
         host.train(task.sample, task.labels, EPOCHS, DEFAULT_RATE)
         after = task.accuracy(lambda x: host.infer(x).label)
-        chosen = selected_channels(model.report, learnt_bytes(model, host))
+        chosen = selected_channels(model.report, host.learnt(model.report))
+        flash = SimulatedFlash(host.state_bytes)
+        host.save(flash)
+    scores = fisher_scores(model, task)
 
     answers = np.array([record.label for record in before.records[shown:]])
     per_inference = round(sum(before.instructions[shown:]) / len(query))
-    step = ran.per_step
     facts = Table(box=None, show_header=False, padding=(0, 1))
     for name, value in (
         ("learnt from", f"{SHOTS} examples of each of {CLASSES} digits; the network had never seen one"),
         ("before", f"{share(answers == task.truth)}; chance 10 %): prototypes alone"),
         ("after", f"{share(after)}): {EPOCHS} passes over the examples"),
-        ("instructions", f"{per_inference:,} an inference, {step.total:,} a training step, counted exactly"),
-        ("", f"{sum(sample.total for sample in ran.fisher):,} to measure what matters, once a task"),
+        ("inference", f"{per_inference:,} instructions"),
         ("SRAM", f"{image.sram_bytes:,} of {sram['budget_bytes']:,} bytes with the stack"),
         ("flash", f"{image.flash_bytes:,} of {model.report['memory']['flash']['budget_bytes']:,} bytes"),
-        ("to save", f"{model.report['storage']['state_bytes']:,} bytes a slot, two slots"),
+        ("saved", f"{flash.programmed_bytes:,} bytes written, of two slots of {host.state_bytes:,}"),
         ("bit for bit", f"{same:,} of {len(learnt):,} learnt bytes equal this machine's"),
     ):
         facts.add_row(name, value)
     console.print(Panel(facts, title="on the emulated Cortex-M7", title_align="left"))
-    channels = Table(
-        box=None, padding=(0, 1), title="input channels with the most Fisher information", title_justify="left"
-    )
-    for column in ("layer", "chosen", "channels"):
-        channels.add_column(column, justify="right" if column == "chosen" else "left")
-    for c in training["selection"]["candidates"]:
-        picked = chosen[c["name"]]
-        listed = " ".join(map(str, picked[:16])) + (" ..." if len(picked) > 16 else "")
-        channels.add_row(c["name"].strip("/").split("/")[1], f"{len(picked)} of {c['channels']}", listed or "-")
-    console.print(channels)
+    console.print(phases(ran))
+    console.print(choices(model, chosen, scores))
     if same != len(learnt):
         raise SystemExit("the emulated core and the host disagree: this is a bug")
     if args.svg:

@@ -11,7 +11,7 @@ enum { FLASH_ERASE = 512, FLASH_SLOT = (NET_STATE_BYTES + FLASH_ERASE - 1) / FLA
 #include "flash.h"
 
 enum { SUMS = sizeof ((net_session *)0)->sums, SHOTS = sizeof ((net_session *)0)->shots };
-enum { HEADER = 2 * TT_STORAGE_BLOCK, LEARNT_MAX = NET_STATE_BYTES - HEADER };
+enum { HEADER = 2 * TT_STORAGE_BLOCK, SIZE_AT = 20, LEARNT_MAX = NET_STATE_BYTES - HEADER };
 
 typedef struct state {
     uint8_t learnt[LEARNT_MAX], sums[SUMS], shots[SHOTS];
@@ -35,9 +35,12 @@ static uint8_t *learnt(void)
     return l == NULL ? arena : session.core.regions[l->learnt_region] + l->learnt_offset;
 }
 
-static uint32_t payload(void)
+/* Bytes of the payload that a slot holds. */
+static uint32_t payload(uint32_t slot)
 {
-    return learnt_bytes() + SUMS + SHOTS;
+    uint32_t bytes;
+    memcpy(&bytes, flash.bytes + slot * FLASH_SLOT + SIZE_AT, sizeof bytes);
+    return bytes;
 }
 
 static void put(const state *from)
@@ -53,7 +56,7 @@ static int holds(const state *expected)
            memcmp(session.shots, expected->shots, SHOTS) == 0;
 }
 
-/* Random bytes, or bytes that look like erased or half-erased flash. */
+/* Random bytes, or bytes that look like erased or half-erased flash; what is learnt may end early, in zeros. */
 static void invent(state *s, const state *previous)
 {
     const uint32_t kind = any() % 5;
@@ -63,6 +66,10 @@ static void invent(state *s, const state *previous)
     }
     if (kind == 4) {
         *s = *previous; /* one bit different */
+    }
+    if (any() % 2) {
+        const uint32_t used = any() % (learnt_bytes() + 1);
+        memset(s->learnt + used, 0, sizeof s->learnt - used);
     }
     s->shots[any() % SHOTS] ^= (uint8_t)(1u << any() % 8);
 }
@@ -177,8 +184,9 @@ static uint32_t crc32(const uint8_t *bytes, uint32_t length, uint32_t crc)
 static void set_header_word(uint32_t index, uint32_t value)
 {
     uint8_t *slot = flash.bytes;
+    const uint32_t bytes = payload(0);
     memcpy(slot + 4 * index, &value, 4);
-    const uint32_t crc = crc32(slot + HEADER, payload(), crc32(slot, 28, 0));
+    const uint32_t crc = crc32(slot + HEADER, bytes, crc32(slot, 28, 0));
     memcpy(slot + 28, &crc, 4);
     for (int i = 0; i < TT_STORAGE_BLOCK; i++) {
         slot[TT_STORAGE_BLOCK + i] = (uint8_t)~slot[i];
@@ -189,7 +197,7 @@ static void set_header_word(uint32_t index, uint32_t value)
 static void damage_every_byte(const state *old, const state *new, uint32_t newest)
 {
     const flash_memory whole = flash;
-    for (uint32_t at = 0; at < HEADER + payload(); at++) {
+    for (uint32_t at = 0; at < HEADER + payload(newest); at++) {
         for (int alone = 0; alone < 2; alone++) {
             flash = whole;
             flash.bytes[newest * FLASH_SLOT + at] ^= (uint8_t)(1 + any() % 255);
@@ -210,14 +218,17 @@ static void refuse_what_belongs_to_others(const state *any_state)
     CHECK(load() == TT_ERR_EMPTY);
     CHECK(save(any_state) == TT_OK);
     const flash_memory one = flash;
+    const uint32_t least = SUMS + SHOTS;
     const struct {
-        uint32_t word;
+        uint32_t word, value;
         tt_status status;
-    } wrong[] = { { 0, TT_ERR_CORRUPT }, { 1, TT_ERR_FORMAT }, { 2, TT_ERR_MODEL }, { 3, TT_ERR_MODEL },
-                  { 4, TT_ERR_MODEL },   { 5, TT_ERR_MODEL },  { 6, TT_OK } };
+    } wrong[] = { { 0, 12345, TT_ERR_CORRUPT }, { 1, 12345, TT_ERR_FORMAT },    { 1, 1, TT_ERR_FORMAT },
+                  { 2, 12345, TT_ERR_MODEL },   { 3, 12345, TT_ERR_MODEL },     { 4, 12345, TT_ERR_MODEL },
+                  { 5, least - 1, TT_ERR_MODEL }, { 5, least + learnt_bytes() + 1, TT_ERR_MODEL },
+                  { 5, UINT32_MAX, TT_ERR_MODEL }, { 6, 12345, TT_OK } };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         flash = one;
-        set_header_word(wrong[i].word, 12345);
+        set_header_word(wrong[i].word, wrong[i].value);
         CHECK(load() == wrong[i].status);
         CHECK(save(any_state) == TT_OK && load() == TT_OK); /* and there is always room to save */
     }
@@ -260,7 +271,7 @@ int main(int argc, char **argv)
     memset(&flash, 0, sizeof flash);
     memset(flash.bytes, 0x3C, sizeof flash.bytes); /* delivered with anything in it */
     reboot(&states[0]);
-    CHECK(TT_STATE_BYTES(payload()) == NET_STATE_BYTES);
+    CHECK(TT_STATE_BYTES(learnt_bytes() + SUMS + SHOTS) == NET_STATE_BYTES);
     refuse_a_driver_that_cannot_work();
     for (int i = 0; i < cycles; i++) {
         invent(&states[i % 2], &states[(i + 1) % 2]);

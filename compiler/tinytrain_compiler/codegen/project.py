@@ -84,7 +84,7 @@ def render_project(
     if app != "selftest":
         files |= {"firmware/semihosting.h": "semihosting.h", "firmware/harness.h": "harness.h"}
         if app == "train":
-            files |= {"firmware/marks.h": "marks.h"}
+            files |= {"firmware/marks.h": "marks.h", "firmware/personalise.h": "personalise.h"}
     else:
         files |= {
             "firmware/uart.h": "uart.h",

@@ -41,6 +41,11 @@ class SimulatedFlash:
         """A copy of one slot's bytes."""
         return bytes(self.bytes[index * self.slot_bytes : (index + 1) * self.slot_bytes])
 
+    @property
+    def programmed_bytes(self) -> int:
+        """What has been programmed and not been erased since."""
+        return len(self._programmed) * int(self.storage.program_bytes)
+
     def check(self) -> None:
         """Raise TinyTrainError where a rule was broken."""
         if self._broken:

@@ -6,7 +6,7 @@ import ctypes
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,6 +211,12 @@ class HostModel:
         samples = self._samples(sample, labels)
         self._call("train", ctypes.byref(options), ctypes.byref(samples), _PROGRESS(progress), None)
         return Trained(tuple(errors), saturated)
+
+    def learnt(self, report: Mapping[str, Any]) -> bytes:
+        """All that the layers, the head and selected channels have learnt. report: report.json's, of this model."""
+        place = next(buffer for buffer in report["buffers"] if buffer["purpose"] == "learnt")
+        size = report["training"]["learnt_bytes"]
+        return self.region(place["region"])[place["offset"] : place["offset"] + size].tobytes()
 
     @property
     def state_bytes(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,15 @@ class StepInstructions(NamedTuple):
         return self.forward + self.loss + self.backward
 
 
+class Visit(NamedTuple):
+    """One sample that the runtime asks for."""
+
+    what: str  # "prototype", "fisher" or "step"
+    sample: int
+    epoch: int
+    cached: bool = False  # its features are kept already: the label alone is asked for
+
+
 @dataclass(frozen=True)
 class QemuTraining:
     """What the core learnt, byte for byte, and what it took."""
@@ -47,41 +56,48 @@ class QemuTraining:
         return StepInstructions(*(round(sum(part) / len(updating)) for part in zip(*updating, strict=True)))
 
 
+def selection_visits(count: int, fisher_passes: int) -> Iterator[Visit]:
+    """What tt_select() asks for, in order. fisher_passes: over at most FISHER_SAMPLES each; SelectionPlan.groups."""
+    yield from (Visit("prototype", index, CLEAN) for index in range(count))
+    measured = min(FISHER_SAMPLES, count)
+    for _ in range(fisher_passes):
+        yield from (Visit("fisher", i * count // measured, 0) for i in range(measured))
+
+
+def training_visits(count: int, options: TrainOptions, head: HeadKind, copies: int = 0) -> Iterator[Visit]:
+    """What tt_train() asks for after the selection. copies: of its feature cache; 0: there is none."""
+    yield from (Visit("prototype", index, CLEAN) for index in range(count))
+    for epoch in range(options.epochs):
+        if epoch and head.recomputes:
+            yield from (Visit("prototype", index, CLEAN, copies > 0) for index in range(count))
+        for index in visiting_order(count, epoch, options.seed):
+            yield Visit("step", index, epoch, 0 < copies <= epoch)
+    if head.recomputes:
+        yield from (Visit("prototype", index, CLEAN, copies > 0) for index in range(count))
+
+
 def pack_training(
     sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions, head: HeadKind = PROTOTYPE,
-    fisher_passes: int = 0,
+    fisher_passes: int = 0, *, copies: int = 0, whole: bool = False,
 ) -> bytes:  # fmt: skip
     """train.bin: every sample in the order in which the runtime asks for it.
 
-    fisher_passes: of a model that chooses on the device, over at most FISHER_SAMPLES each; see SelectionPlan.groups.
+    fisher_passes: of a model that chooses on the device; 0: it does not. copies: of the feature cache; 0: there is
+    none. whole: enrol and select first, and count all instructions; see qemu_personalisation.py.
     """
     count = len(labels)
     parts = [
-        struct.pack("<IIIf", count, options.epochs, options.seed, options.rate),
+        struct.pack("<IIIfII", count, options.epochs, options.seed, options.rate, copies, whole),
         struct.pack(f"<{count}i", *labels),
     ]
-
-    def add(index: int, epoch: int) -> None:
-        parts.append(struct.pack("<ii", index, epoch) + sample(index, epoch).tobytes())
-
-    def add_clean() -> None:
-        for index in range(count):
-            add(index, CLEAN)
-
+    visits = [*training_visits(count, options, head, copies)]
     if fisher_passes:
-        add_clean()
-    measured = min(FISHER_SAMPLES, count)
-    for _ in range(fisher_passes):
-        for i in range(measured):
-            add(i * count // measured, 0)
-    add_clean()
-    for epoch in range(options.epochs):
-        if epoch and head.recomputes:
-            add_clean()
-        for index in visiting_order(count, epoch, options.seed):
-            add(index, epoch)
-    if head.recomputes:
-        add_clean()
+        visits[:0] = selection_visits(count, fisher_passes)
+    if whole:
+        visits[:0] = (Visit("prototype", index, CLEAN) for index in range(count))
+    for visit in visits:
+        if not visit.cached:
+            parts.append(struct.pack("<ii", visit.sample, visit.epoch) + sample(visit.sample, visit.epoch).tobytes())
     return b"".join(parts)
 
 

@@ -1,0 +1,202 @@
+"""What a whole personalisation costs on an emulated core: enrol, select, train, with and without a feature cache.
+
+    python benchmarks/personalisation.py DIR [...] [--samples N] [--epochs N] [--copies N] [--support N] [--whole N]
+
+DIR: a folder that tinytrain-compile wrote with a --policy that trains. Enrols, selects and trains on DIR's own test
+inputs, --samples of them for --epochs with a cache of --copies, counts every instruction of each pass, and compares
+every learnt byte with this machine's. From the means it computes --support samples and --whole epochs, and, to show how
+good that is, what was counted. Delivering samples and copying features is the application's: not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+from rich.table import Table
+from tinytrain_compiler.compiled import CompiledModel, load_compiled
+from tinytrain_compiler.targets.firmware import build_firmware
+from tinytrain_compiler.targets.host import HostModel
+from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
+from tinytrain_compiler.targets.qemu_personalisation import Pass, Personalisation, personalise_on_qemu
+from tinytrain_compiler.targets.short_training import ShortTraining, short_training
+from tinytrain_compiler.training.heads import HEADS
+from tinytrain_compiler.training.prefix import last_cut
+from tinytrain_compiler.training.trainer import FISHER_SAMPLES
+
+COPIES = (0, 1, 4, 8)  # 0: no cache
+TIMEOUT_S = 3600.0  # 50 samples, 40 epochs of MCUNet-5fps at 128 take some minutes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directories", type=Path, nargs="+", metavar="DIR")
+    parser.add_argument("--samples", type=int, default=10, help="emulated")
+    parser.add_argument("--epochs", type=int, default=2, help="emulated; more than --copies")
+    parser.add_argument("--copies", type=int, default=1, help="of the emulated cache")
+    parser.add_argument("--support", type=int, default=50, help="samples of the computed personalisation")
+    parser.add_argument("--whole", type=int, default=40, help="epochs of it")
+    args = parser.parse_args()
+    if not 0 < args.copies < args.epochs:
+        parser.error("--epochs: the first --copies of them fill the cache, so give at least one more")
+    console = Console(width=120, highlight=False)
+    for directory in args.directories:
+        model = load_compiled(directory)
+        task = short_training(model.inputs(args.samples), model.report["model"]["classes"], args.epochs)
+        with console.status(f"{directory}: emulating"):
+            ran, differ = measure(model, task, args.copies)
+        costs = Costs.of(ran)
+        console.print(f"[bold]{model.name}[/], {model.report['training']['policy']}, emulated {model.board.core}")
+        console.print(counted(model, costs, task))
+        console.print(f"{differ} of {len(ran.learnt):,} learnt bytes differ from this machine's with the same cache")
+        console.print(checked(model, ran, costs, task, args.copies))
+        console.print(computed(model, costs, args.support, args.whole))
+        if differ:
+            raise SystemExit("the emulated core and this machine disagree: this is a bug")
+
+
+def measure(model: CompiledModel, task: ShortTraining, copies: int) -> tuple[Personalisation, int]:
+    """What ran on the core, and how many of the learnt bytes differ from this machine's."""
+    training, options = model.report["training"], task.options
+    machine = emulation_board(model.board)
+    with tempfile.TemporaryDirectory(prefix="tinytrain-personalise-") as folder:
+        banks = emulation_banks(machine, model.region_banks)
+        firmware = build_firmware(model.directory, model.name, machine, banks, "train", Path(folder) / "build")
+        ran = personalise_on_qemu(
+            firmware, machine, task.sample, task.labels, options, HEADS[training["head"]], training["fisher_passes"],
+            copies, Path(folder) / "run", TIMEOUT_S,
+        )  # fmt: skip
+    with HostModel(model.directory, model.layout) as host:
+        host.train(task.sample, task.labels, options.epochs, options.rate, options.seed, copies)
+        learnt = host.learnt(model.report)
+    return ran, sum(a != b for a, b in zip(learnt, ran.learnt, strict=False))
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Mean instructions of a pass. cached: its features come out of the cache. fisher: 0 where nothing is chosen."""
+
+    enroll: float
+    prototype: float  # before anything is learnt
+    prototype_cached: float
+    fisher: float
+    choice: int
+    step: float
+    step_cached: float
+    spread: float  # largest distance of a step from the mean of its kind, as a share
+
+    @property
+    def prefix(self) -> float:
+        return self.step - self.step_cached
+
+    @classmethod
+    def of(cls, ran: Personalisation) -> Costs:
+        def passes(among: list[Pass], what: str, cached: bool = False) -> list[int]:
+            return [p.instructions for p in among if p.visit[::3] == (what, cached)]
+
+        first, *fresh = passes(ran.train, "step")  # the first one only begins the running means
+        steps = (fresh or [first], passes(ran.train, "step", cached=True))
+        return cls(
+            fmean(ran.enroll), fmean(passes(ran.select or ran.train, "prototype")),
+            fmean(passes(ran.train, "prototype", cached=True) or [0]),
+            fmean(passes(ran.select, "fisher") or [0]), ran.choice, *map(fmean, steps),
+            max(abs(n / fmean(kind) - 1) for kind in steps for n in kind),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Instructions of a personalisation, computed from those of its passes."""
+
+    enroll: float
+    select: float
+    prefix: float  # of training: frozen layers, where their features are not kept yet
+    prototypes: float  # of training, but for the prefix
+    steps: float
+
+    @classmethod
+    def of(cls, model: CompiledModel, costs: Costs, count: int, epochs: int, copies: int) -> Whole:
+        fisher_passes = model.report["training"]["fisher_passes"]
+        recomputes = HEADS[model.report["training"]["head"]].recomputes
+        select = count * costs.prototype + fisher_passes * min(FISHER_SAMPLES, count) * costs.fisher + costs.choice
+        passes = count * (epochs + 1 if recomputes else 1)
+        fresh_prototypes = passes if copies == 0 else count
+        fresh_steps = count * (epochs if copies == 0 else min(copies, epochs))
+        again = costs.prototype_cached if recomputes else costs.prototype - costs.prefix
+        return cls(
+            count * costs.enroll, select if fisher_passes else 0.0, (fresh_prototypes + fresh_steps) * costs.prefix,
+            passes * again, count * epochs * costs.step_cached,
+        )  # fmt: skip
+
+    @property
+    def train(self) -> float:
+        return self.prefix + self.prototypes + self.steps
+
+    @property
+    def total(self) -> float:
+        return self.enroll + self.select + self.train
+
+
+def counted(model: CompiledModel, costs: Costs, task: ShortTraining) -> Table:
+    title = f"counted, mean of {len(task.labels)} samples, {task.options.epochs} epochs: instructions a pass"
+    table = Table(title=title, title_justify="left")
+    for column in ("", "whole network", "features from the cache"):
+        table.add_column(column, justify="right" if column else "left")
+    rows: Sequence[tuple[str, float, float]] = (
+        ("enrol", costs.enroll, 0),
+        (f"Fisher pass ({model.report['training']['fisher_passes']} a sample)", costs.fisher, 0),
+        ("choice of channels, once", costs.choice, 0),
+        ("prototype", costs.prototype, costs.prototype_cached),
+        (f"training step (+- {costs.spread:.1%})", costs.step, costs.step_cached),
+        ("frozen prefix (difference of steps)", costs.prefix, 0),
+    )
+    for name, whole, cached in rows:
+        table.add_row(name, f"{whole:,.0f}" if whole else "-", f"{cached:,.0f}" if cached else "")
+    return table
+
+
+def checked(model: CompiledModel, ran: Personalisation, costs: Costs, task: ShortTraining, copies: int) -> str:
+    expected = Whole.of(model, costs, len(task.labels), task.options.epochs, copies)
+    select = sum(p.instructions for p in ran.select) + ran.choice
+    train = sum(p.instructions for p in ran.train)
+    total = sum(ran.enroll) + select + train + ran.rest
+    return (
+        f"counted in all: {total:,}, computed {expected.total:,.0f}; of this training {train:,}, computed "
+        f"{expected.train:,.0f}: {train / task.steps:,.0f} a step; selection {select / total:.2%} of all"
+    )
+
+
+def computed(model: CompiledModel, costs: Costs, count: int, epochs: int) -> Table:
+    slot = slot_bytes(model)
+    table = Table(
+        title=f"computed from these: {count} samples, {epochs} epochs, millions of instructions; {slot:,} bytes a slot",
+        title_justify="left",
+    )
+    wholes = [Whole.of(model, costs, count, epochs, copies) for copies in COPIES]
+    table.add_column("")
+    for copies in COPIES:
+        table.add_column("no cache" if not copies else f"{copies} cop{'y' if copies == 1 else 'ies'}", justify="right")
+    table.add_row("slots", *("-" if not c else f"{count * (c + 1):,}" for c in COPIES))
+    table.add_row("bytes of the cache", *("-" if not c else f"{count * (c + 1) * slot:,}" for c in COPIES))
+    for name in ("enroll", "select", "train", "total"):
+        table.add_row(name, *(f"{getattr(w, name) / 1e6:,.0f}" for w in wholes))
+    table.add_row("selection, share of the total", *(f"{w.select / w.total:.2%}" for w in wholes))
+    steps = count * epochs
+    table.add_row("training, per step", *(f"{w.train / steps / 1e6:.2f}" for w in wholes))
+    for name in ("prefix", "prototypes", "steps"):
+        table.add_row(f"  {name}", *(f"{getattr(w, name) / steps / 1e6:.2f}" for w in wholes))
+    return table
+
+
+def slot_bytes(model: CompiledModel) -> int:
+    cut = last_cut(model.graph, [layer["name"] for layer in model.report["training"]["layers"]])
+    return model.graph.tensors[cut.tensor].bytes
+
+
+if __name__ == "__main__":
+    main()
