@@ -103,7 +103,9 @@ def test_emulated_m7_is_the_reference_within_its_instructions(compiled: Compiled
 
 
 @pytest.mark.parametrize("board", ["nrf52840dk", "mps2_an385"])
-@all_models
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in BACKBONES else name for name in MODELS]
+)  # the smaller pictures' backbones are the same layers
 def test_emulated_m4_and_m3_are_the_reference(compiled: Compiled, name: str, board: str) -> None:
     require_or_skip("arm-none-eabi-gcc", "qemu-system-arm", "cc")
     found = emulate(compiled(name), INPUTS, core_of=load_board(board))

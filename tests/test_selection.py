@@ -315,7 +315,7 @@ def test_emulated_cores_choose_and_learn_the_same_bytes(board: str, selector: st
     assert ran.stack_bytes < 4096
 
 
-@pytest.mark.parametrize("board", ["stm32f746", "mps2_an385"])
+@pytest.mark.parametrize("board", ["stm32f746", pytest.param("mps2_an385", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("head", ["prototype", "linear"])
 def test_a_personalisation_is_counted_pass_by_pass(board: str, head: str, tmp_path: Path) -> None:
     """Enrolling, selecting and training with a feature cache: the host's bytes, and frozen layers run once a copy."""

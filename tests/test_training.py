@@ -213,12 +213,18 @@ def test_ten_thousand_steps_neither_drift_nor_break(case: Case) -> None:
 
 
 BOARDS = ("stm32f746", "nrf52840dk", "mps2_an385", "rp2040")
-CORES = [("prototype", "int16", rounding, board) for rounding in ("nearest", "stochastic") for board in BOARDS]
-CORES += [("linear", "int16", "nearest", board) for board in BOARDS]
+CORES = [("prototype", "int16", "nearest", board) for board in BOARDS]
+CORES += [(*kind, board) for kind in (("prototype", "int16", "stochastic"), ("linear", "int16", "nearest"))
+          for board in ("stm32f746", "rp2040")]  # fmt: skip
 CORES += [("prototype", "float32", "nearest", "stm32f746"), ("linear", "float32", "stochastic", "nrf52840dk")]
+SLOW_CORES = [(*kind, board) for kind in (("prototype", "int16", "stochastic"), ("linear", "int16", "nearest"))
+              for board in ("nrf52840dk", "mps2_an385")]  # fmt: skip
 
 
-@pytest.mark.parametrize(("head", "gradients", "rounding", "board"), CORES)
+@pytest.mark.parametrize(
+    ("head", "gradients", "rounding", "board"),
+    [*CORES, *(pytest.param(*c, marks=pytest.mark.slow) for c in SLOW_CORES)],
+)
 def test_emulated_cores_learn_the_same_bytes(
     head: str, gradients: str, rounding: str, board: str, tmp_path: Path
 ) -> None:
@@ -255,7 +261,7 @@ def cores_learn_like_the_host(case: Case, board: str, tmp_path: Path) -> None:
     assert all(min(part) > 1000 for part in parts[:2])
     assert max(parts[0]) < 1.01 * min(parts[0]), "a forward pass takes the same every time"
     if case.scheme.layers:
-        assert 1000 < ran.steps[0].backward < min(parts[2][1:]), "the first step updates nothing"
+        assert 1000 < ran.steps[0].backward < np.mean(parts[2][1:]), "the first step updates nothing"
     assert sum(ran.per_step) == ran.per_step.total
     assert ran.stack_bytes < 4096
 
