@@ -31,7 +31,7 @@ from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions, 
 from tools import require_or_skip
 
 CLASSES, SAMPLES = 4, 12
-OPTIONS = TrainOptions(epochs=9, rate=0.2, seed=3)  # 108 steps
+OPTIONS = TrainOptions(epochs=9, rate=0.08, seed=3)  # 108 steps
 ONE, TWO, THREE = (1, 1), (2, 2), (3, 3)
 LABELS = [i % CLASSES for i in range(SAMPLES)]
 
@@ -261,7 +261,7 @@ def cores_learn_like_the_host(case: Case, board: str, tmp_path: Path) -> None:
     assert all(min(part) > 1000 for part in parts[:2])
     assert max(parts[0]) < 1.01 * min(parts[0]), "a forward pass takes the same every time"
     if case.scheme.layers:
-        assert 1000 < ran.steps[0].backward < np.mean(parts[2][1:]), "the first step updates nothing"
+        assert 1000 < ran.steps[0].backward < min(parts[2][1:]), "the first step updates nothing"
     assert sum(ran.per_step) == ran.per_step.total
     assert ran.stack_bytes < 4096
 
