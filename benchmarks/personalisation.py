@@ -68,8 +68,8 @@ def measure(model: CompiledModel, task: ShortTraining, copies: int) -> tuple[Per
         banks = emulation_banks(machine, model.region_banks)
         firmware = build_firmware(model.directory, model.name, machine, banks, "train", Path(folder) / "build")
         ran = personalise_on_qemu(
-            firmware, machine, task.sample, task.labels, options, HEADS[training["head"]], training["fisher_passes"],
-            copies, Path(folder) / "run", TIMEOUT_S,
+            firmware, machine, task.sample, task.labels, options, HEADS[training["head"]],
+            training["fisher_passes"] if training["selection"] else None, copies, Path(folder) / "run", TIMEOUT_S,
         )  # fmt: skip
     with HostModel(model.directory, model.layout) as host:
         host.train(task.sample, task.labels, options.epochs, options.rate, options.seed, copies)
@@ -123,14 +123,14 @@ class Whole:
     def of(cls, model: CompiledModel, costs: Costs, count: int, epochs: int, copies: int) -> Whole:
         fisher_passes = model.report["training"]["fisher_passes"]
         recomputes = HEADS[model.report["training"]["head"]].recomputes
-        select = count * costs.prototype + fisher_passes * min(FISHER_SAMPLES, count) * costs.fisher + costs.choice
+        measured = count * costs.prototype + fisher_passes * min(FISHER_SAMPLES, count) * costs.fisher
         passes = count * (epochs + 1 if recomputes else 1)
         fresh_prototypes = passes if copies == 0 else count
         fresh_steps = count * (epochs if copies == 0 else min(copies, epochs))
         again = costs.prototype_cached if recomputes else costs.prototype - costs.prefix
         return cls(
-            count * costs.enroll, select if fisher_passes else 0.0, (fresh_prototypes + fresh_steps) * costs.prefix,
-            passes * again, count * epochs * costs.step_cached,
+            count * costs.enroll, (measured if fisher_passes else 0.0) + costs.choice,
+            (fresh_prototypes + fresh_steps) * costs.prefix, passes * again, count * epochs * costs.step_cached,
         )  # fmt: skip
 
     @property

@@ -165,13 +165,13 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
         const tt_select_options as_compiled = { .seed = options->seed };
         status = tt_select(s, &as_compiled, samples);
     }
-    const float start_rate = options->rate > 0.0f ? options->rate : s->model->learning->rate;
+    const tt_learning *const l = s->model->learning;
+    const float start_rate = options->rate > 0.0f ? options->rate : l->rate;
     source from = { samples, options->cache, 0 };
     tt_rate rate = { start_rate, (int32_t)samples->count, 0, 1 };
     tt_progress at = { 0, options->epochs, 0, samples->count, 0, 0 };
     uint32_t initial = 0; /* mean error of the first epoch, while it runs of its samples so far: steps are in proportion */
     int32_t stop = 0;
-    const tt_learning *const l = s->model->learning;
     const int32_t recomputes = l->head->recomputes;
     status = status != TT_OK ? status : enroll_all(s, &from);
     for (; status == TT_OK && at.epoch < options->epochs && !stop; at.epoch++) {

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import onnx
 import pytest
 from onnx_models import small_cnn
 from tinytrain_compiler import Artifacts, cli, compile_model
+from tinytrain_compiler.targets.host import HostModel
 
 
 class Ran(NamedTuple):
@@ -54,6 +55,20 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def compiled_small(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
     """The small model compiled for stm32f746. Tests only read its folder."""
     return compile_model(small_model, "stm32f746", tmp_path_factory.mktemp("compiled") / "small", classes=4)
+
+
+@pytest.fixture(scope="module")
+def session(case: Any) -> Iterator[HostModel]:
+    """The module's `case`, built for this machine."""
+    with case.host() as host:
+        yield host
+
+
+@pytest.fixture
+def host(session: HostModel) -> HostModel:
+    """The same with nothing learnt: one build serves all tests of a module."""
+    session.unlearn()
+    return session
 
 
 @pytest.fixture(scope="session")

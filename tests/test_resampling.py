@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +17,12 @@ from tinytrain_compiler.errors import DoesNotFitError, UsageError
 from tinytrain_compiler.evaluate import POLICIES
 from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import HostModel
+from tinytrain_compiler.training.draws import Draws, mix
 from tinytrain_compiler.training.formats import DEFAULT
 from tinytrain_compiler.training.heads import PROTOTYPE
 from tinytrain_compiler.training.options import LearningOptions, learning_options
 from tinytrain_compiler.training.pool import check_budget
-from tinytrain_compiler.training.selection import RESAMPLE, draws_of, held, redrawn
+from tinytrain_compiler.training.selection import RESAMPLE, held, redrawn
 from tinytrain_compiler.training.trainer import ReferenceTrainer, SelectOptions
 
 POOL = 2624  # room for all limits, but not with the table of scores kept
@@ -35,7 +35,7 @@ MACS = 4 * 360 + 12 * 160 + 4 * 2340  # of `last` four channels, not its limit o
 def drawn_first(scores: list[float], draws: int = 4000) -> np.ndarray:
     """How often each channel is the one that is drawn, of `draws`."""
     weights = held(np.array(scores, np.float32))
-    return np.bincount([redrawn((0,), weights, draws_of(7, i))[0] for i in range(draws)], minlength=len(scores))
+    return np.bincount([redrawn((0,), weights, Draws(mix(7, i)))[0] for i in range(draws)], minlength=len(scores))
 
 
 def test_channels_are_drawn_in_proportion_to_their_scores() -> None:
@@ -53,14 +53,14 @@ def test_channels_that_stay_keep_their_places() -> None:
     scores = held(np.array([3, 1, 4, 1, 5, 9, 2, 6], np.float32))
     before, seen = (6, 0, 5, 3), set()
     for epoch in range(50):
-        after = redrawn(before, scores, draws_of(1, epoch))
+        after = redrawn(before, scores, Draws(mix(1, epoch)))
         assert len(set(after)) == 4
         entered = [b for a, b in zip(before, after, strict=True) if a != b]
         assert entered == sorted(entered)
         assert not set(entered) & set(before)
         seen |= set(after)
     assert seen == set(range(8))
-    assert redrawn(tuple(range(8)), scores, draws_of(1)) == tuple(range(8)), "all of them: nothing to draw"
+    assert redrawn(tuple(range(8)), scores, Draws(mix(1))) == tuple(range(8)), "all of them: nothing to draw"
 
 
 def test_what_leaves_goes_back_to_factory_weights_and_what_enters_begins_there(case: Case) -> None:
@@ -90,18 +90,6 @@ def test_what_leaves_goes_back_to_factory_weights_and_what_enters_begins_there(c
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Compiled to draw anew, with a budget of MACs."""
     return Case(tmp_path_factory.mktemp("resampling"), LearningOptions(pool=POOL, selector=RESAMPLE, macs=MACS))
-
-
-@pytest.fixture(scope="module")
-def session(case: Case) -> Iterator[HostModel]:
-    with case.host() as host:
-        yield host
-
-
-@pytest.fixture
-def host(session: HostModel) -> HostModel:
-    session.unlearn()
-    return session
 
 
 def train(case: Case, host: HostModel, epochs: int = TRAINING.epochs, seed: int = TRAINING.seed) -> np.ndarray:

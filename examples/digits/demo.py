@@ -32,7 +32,6 @@ from sklearn.datasets import load_digits
 from tinytrain_compiler import compile_model
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
 from tinytrain_compiler.evaluate.augment import augment
-from tinytrain_compiler.evaluate.draws import mix
 from tinytrain_compiler.quantize.input_bytes import pixel_map
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.flash import SimulatedFlash
@@ -46,6 +45,7 @@ from tinytrain_compiler.targets.qemu import (
     run_on_qemu,
 )  # fmt: skip
 from tinytrain_compiler.targets.qemu_personalisation import Personalisation, personalise_on_qemu
+from tinytrain_compiler.training.draws import mix
 from tinytrain_compiler.training.heads import PROTOTYPE
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.pool import selected_channels

@@ -13,8 +13,8 @@ from ..errors import UsageError
 from ..ops import Int8
 from ..reference.head import MAX_SHOTS
 from ..targets.qemu_training import StepInstructions
+from ..training.draws import mix
 from .augment import augment
-from .draws import mix
 from .episodes import Episode
 from .instructions import Note, step_instructions
 from .learner import Factory, Learner, LearnerOptions, Progress, TrainStats, factories

@@ -183,7 +183,6 @@ def _selection(training: TrainingPlan, plan: SelectionPlan) -> dict[str, Any]:
         "saved_inputs_bytes": plan.saved_bytes,
         "selector": training.options.selector,  # where the caller leaves it open
         "macs": None if training.options.macs == UNLIMITED else training.options.macs,  # likewise; a step's, at most
-        "fisher_passes": plan.groups,
         "candidates": [
             {
                 "name": c.node.name,

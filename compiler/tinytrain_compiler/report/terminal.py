@@ -121,7 +121,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
 
     training = report["training"]
     if training.get("selection"):
-        _print_selection(training["selection"], console)
+        _print_selection(training["selection"], training["fisher_passes"], console)
     if "learnt_bytes" in training:
         console.print(
             f"policy {training['policy']}, {training['head']} head: "
@@ -143,7 +143,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         console.print(f"top-1 agreement of int8 with float on these samples: {agreement:.1%}")
 
 
-def _print_selection(selection: dict[str, Any], console: Console) -> None:
+def _print_selection(selection: dict[str, Any], passes: int, console: Console) -> None:
     """Layers whose channels the device chooses; all others learn their biases or nothing."""
     table = Table(title="what the device may choose from, and the cost of one input channel", title_justify="left")
     table.add_column("layer")
@@ -153,12 +153,13 @@ def _print_selection(selection: dict[str, Any], console: Console) -> None:
         cells = (c["channels"], c["limit"], c["delta_bytes"], c["saved_bytes"], c["macs"])
         table.add_row(c["name"], *(f"{value:,}" for value in cells))
     console.print(table)
-    passes, macs = selection["fisher_passes"], selection["macs"]
+    macs = selection["macs"]
     console.print(
         f"a pool of {selection['pool_bytes']:,} bytes: {selection['fixed_bytes']:,} for biases, the rest for deltas of "
-        f"chosen channels; Fisher information in {passes} {'pass' if passes == 1 else 'passes'} over the samples"
+        "chosen channels"
     )
     console.print(
         f"selector {selection['selector']}, "
+        + (f"{passes} {'pass' if passes == 1 else 'passes'} over the samples, " if passes else "")
         + ("any number of MACs" if macs is None else f"at most {macs:,} MACs of weight gradients a step")
     )

@@ -29,8 +29,10 @@ class Personalisation:
     """Instructions of the three calls, without what the application does to deliver samples and to keep features."""
 
     enroll: list[int]  # one a sample
-    select: list[Pass]
-    choice: int  # from the end of the last Fisher pass: which channels learn; 0 where the model does not choose
+    select: list[Pass]  # none where the samples are not looked at
+    choice: (
+        int  # which channels learn, after the last Fisher pass where there is one; 0 where the model does not choose
+    )
     train: list[Pass]
     rest: int  # of selecting and training, in front of the first sample
     learnt: bytes  # as QemuTraining's
@@ -38,10 +40,11 @@ class Personalisation:
 
 def personalise_on_qemu(
     firmware: Firmware, machine: Board, sample: Callable[[int, int], Int8], labels: Sequence[int],
-    options: TrainOptions, head: HeadKind, fisher_passes: int, copies: int, workdir: Path, timeout_s: float = 300.0,
-    *, progress: Progress | None = None,
+    options: TrainOptions, head: HeadKind, fisher_passes: int | None, copies: int, workdir: Path,
+    timeout_s: float = 300.0, *, progress: Progress | None = None,
 ) -> Personalisation:  # fmt: skip
-    """Run `train` firmware: enrol, select with default options, train. copies: of the feature cache; 0: no cache.
+    """Run `train` firmware: enrol, select as compiled, train. fisher_passes: None where the model does not choose, 0
+    where it does without looking at the samples. copies: of the feature cache; 0: no cache.
 
     Raises TinyTrainError unless it reached its verdict and counted every pass.
     """
@@ -50,9 +53,9 @@ def personalise_on_qemu(
     train = [*training_visits(count, options, head, copies)]
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "learnt.bin").unlink(missing_ok=True)
-    data = pack_training(sample, labels, options, head, fisher_passes, copies=copies, whole=True)
+    data = pack_training(sample, labels, options, head, fisher_passes or 0, copies=copies, whole=True)
     (workdir / "train.bin").write_bytes(data)
-    expected = 2 * count + bool(select) + 1 + sum(_STRETCHES[visit.what] for visit in (*select, *train))
+    expected = 2 * count + (fisher_passes is not None) + 1 + sum(_STRETCHES[visit.what] for visit in (*select, *train))
     run = execute(firmware.elf, machine, workdir, timeout_s, progress=progress, total=expected)
     steps = count * options.epochs
     if f"tinytrain: done {steps} records" not in run.console or len(run.instructions) != expected:
@@ -66,6 +69,8 @@ def personalise_on_qemu(
         selected = [*_passes(select[:-1], counts)]
         forward, backward, choice = next(counts), next(counts), next(counts)
         selected.append(Pass(select[-1], forward + backward))
+    elif fisher_passes is not None:
+        choice = next(counts)
     rest += next(counts)
     return Personalisation(
         enroll, selected, choice, [*_passes(train, counts)], rest, (workdir / "learnt.bin").read_bytes()

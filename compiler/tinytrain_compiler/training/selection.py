@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,9 @@ from ..graph import Graph, Node
 from ..graph.gradient import FACTOR_BITS, Factors, Gradient, quantize_factors
 from ..ops import Int8, operator_of
 from ..ops.backward import parameter_shift, prepare
+from .draws import Draws, mix
 from .scheme import Scheme
 from .steps import ordered_sum, scaled
-
-if TYPE_CHECKING:
-    from ..evaluate.draws import Draws
 
 Float32 = NDArray[np.float32]
 
@@ -126,16 +124,9 @@ def l2_scores(node: Node) -> Float32:
     return squares_of(node).astype(np.float32)
 
 
-def draws_of(*seeds: int) -> Draws:
-    """The stream of random numbers of a seed, or of a seed and an epoch."""
-    from ..evaluate.draws import Draws, mix
-
-    return Draws(mix(*seeds))
-
-
 def random_scores(count: int, seed: int) -> Float32:
     """Seeded draws: float32 (count,) of 24 random bits each."""
-    draws = draws_of(seed)
+    draws = Draws(mix(seed))
     return np.array([draws.next() >> 8 for _ in range(count)], np.float32)
 
 

@@ -3,11 +3,12 @@
 Per sample: forward, loss, backward, update, in that order; nothing is accumulated over samples, so the
 only memory that learning keeps is the deltas and two floats a layer. Steps are normalised per tensor:
 
-    delta w = -(rate / sqrt(N)) |w| g / sqrt(v)
+    delta w = -(rate E / sqrt(N)) |w| g / sqrt(v)
 
 with g the sample's gradient, v the mean of |g|^2 over all samples before it, |w| the pretrained tensor's
-norm and N the number of support samples: an epoch of gradients that have nothing in common moves a tensor by
-rate |w|. As errors shrink, gradients fall below their own history and steps shrink with them.
+norm, E the first epoch's mean error and N the number of support samples: where all is wrong, an epoch of gradients
+that have nothing in common moves a tensor by rate |w|. As errors shrink, gradients fall below their own history and
+steps shrink with them.
 docs/numerics.md, "Updates".
 """
 
@@ -27,6 +28,7 @@ from ..ops import Int8, operator_of
 from ..ops.base import ParameterGradient
 from ..reference.executor import run_all
 from .backward import backward
+from .draws import Draws, mix
 from .float32 import FLOAT32 as FLOAT32_RULES
 from .float32 import from_mantissas, rounded_moves, squared_norm
 from .float_backward import float_backward
@@ -41,7 +43,6 @@ from .selection import (
     Observe,
     candidates_of,
     choose,
-    draws_of,
     fisher_observer,
     held,
     l2_scores,
@@ -212,7 +213,7 @@ class ReferenceTrainer:
         """Other channels of the candidates, as many as before; those that stay keep their deltas."""
         if self._kept is None:
             return
-        draws = draws_of(seed, epoch)
+        draws = Draws(mix(seed, epoch))
         channels = {}
         for c in self._candidates:
             before = self.scheme.layers[c.node.name].channels
