@@ -1,6 +1,7 @@
 """Few-shot accuracy of every policy on real backbones and packs: the tables of docs/accuracy.md.
 
-    python benchmarks/accuracy.py MODELS DATA --results FILE.json [--policies P,P] [--backbones B,B] [--episodes N]
+    python benchmarks/accuracy.py MODELS DATA --results FILE.json [--policies P,P] [--backbones B,B] [--packs P,P]
+        [--episodes N]
 
 MODELS: a folder of ONNX backbones; DATA: packs (.npz), episodes.json. Runs the generated C on this machine. Every
 policy sees the same backbone, quantised once, the same episodes, the same augmentation and the same number of
@@ -19,7 +20,7 @@ from typing import Any
 
 from tinytrain_compiler.compile import compile_model
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
-from tinytrain_compiler.evaluate import LearnerOptions, evaluate, load_episodes, load_pack
+from tinytrain_compiler.evaluate import EPOCHS, LearnerOptions, evaluate, load_episodes, load_pack
 from tinytrain_compiler.evaluate.statistics import Estimate, average, estimate
 from tinytrain_compiler.training.formats import DEFAULT, GRADIENTS, ROUNDINGS
 
@@ -50,7 +51,8 @@ def compiled(models: Path, data: Path, backbone: str, folder: Path) -> CompiledM
 def options_of(backbone: str, variant: str) -> tuple[str, LearnerOptions]:
     """A variant is a policy, and after colons what differs from its defaults: sparse-update:gradients=float32."""
     policy, *changes = variant.split(":")
-    values: dict[str, Any] = {"scheme": SCHEMES / SCHEME_OF[backbone]}
+    # A copy for each epoch is a fresh one each: what is kept saves time, and is too much for a board.
+    values: dict[str, Any] = {"scheme": SCHEMES / SCHEME_OF[backbone], "copies": EPOCHS}
     for change in changes:
         key, _, value = change.partition("=")
         if key in ("gradients", "rounding"):
@@ -75,15 +77,15 @@ def run(args: argparse.Namespace, results: Results) -> None:
             model = compiled(args.models, args.data, backbone, Path(folder))
             packs, count = BACKBONES[backbone]
             for variant in args.policies:
-                for name in packs:
+                for name in args.packs or packs:
                     known = results.setdefault(backbone, {}).setdefault(variant, {})
                     if len(known.get(name, ())) >= (args.episodes or count):
                         continue
                     pack = load_pack(args.data / f"{name}.npz")
                     episodes = load_episodes(args.data / "episodes.json", pack)
                     policy, options = options_of(backbone, variant)
-                    found = evaluate(model, pack, episodes, [policy], count=args.episodes or count, options=options,
-                                     workers=args.jobs, emulation=False)  # fmt: skip
+                    found = evaluate(model, pack, episodes, [policy], count=args.episodes or count, epochs=EPOCHS,
+                                     options=options, workers=args.jobs, emulation=False)  # fmt: skip
                     known[name] = found["policies"][policy]["per_episode"]
                     args.results.write_text(json.dumps(results))
                     print(f"{backbone} {variant} {name}: {text(estimate(known[name]))}", flush=True)
@@ -118,6 +120,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--policies", type=lambda text: text.split(","), default=[])
     parser.add_argument("--backbones", type=lambda text: text.split(","), default=list(BACKBONES))
+    parser.add_argument("--packs", type=lambda text: text.split(","), help="others than a backbone's own")
     parser.add_argument("--episodes", type=int, help="of each pack (default: 20 for MCUNet, 10 for the others)")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()

@@ -3,7 +3,7 @@
 from functools import partial
 
 from .episodes import Episode, load_episodes, sample_episodes
-from .evaluate import EpisodeResult, evaluate, run_episodes
+from .evaluate import EPOCHS, EpisodeResult, evaluate, run_episodes
 from .learner import CLEAN, POLICIES, Learner, LearnerOptions, TrainStats
 from .packs import Pack, load_pack, to_inputs
 from .policy_model import SELECTOR_OF
@@ -16,6 +16,7 @@ POLICIES.update({name: partial(TrainedLearner, policy=name) for name in _trainin
 
 __all__ = [
     "CLEAN",
+    "EPOCHS",
     "POLICIES",
     "Episode",
     "EpisodeResult",
