@@ -1,4 +1,4 @@
-"""SGD, momentum, Adam and the step that is normalised per tensor, in float: the table of docs/training.md, "Rates".
+"""SGD, momentum, Adam and the step normalised per tensor, in float: docs/training.md, "Optimisers".
 
     pip install '.[train]'        PyTorch; smaller: pip install torch --index-url https://download.pytorch.org/whl/cpu
     python benchmarks/optimizers.py MODEL.onnx PACK.npz ... --episodes-file FILE.json --results FILE.json
