@@ -1,0 +1,84 @@
+"""benchmarks/optimizers.py on the example network and pictures made here. Only this needs PyTorch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tinytrain_compiler.frontends.canonicalize import canonicalize
+from tinytrain_compiler.frontends.float_passes.runtime import new_session
+from tinytrain_compiler.frontends.onnx_file import load_model
+from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
+from tinytrain_compiler.training.steps import Running, step_length
+
+ROOT = Path(__file__).resolve().parents[1]
+BACKBONE = ROOT / "examples" / "backbone" / "backbone64.onnx"
+
+torch = pytest.importorskip(
+    "torch", reason="no PyTorch: pip install torch --index-url https://download.pytorch.org/whl/cpu"
+)
+sys.path.append(str(ROOT / "benchmarks"))
+import optimizers  # noqa: E402
+from float_training import Network, Normalized  # noqa: E402
+
+
+def test_the_float_network_computes_what_onnxruntime_does() -> None:
+    proto = canonicalize(load_model(BACKBONE).proto)
+    layers = [node for node in proto.graph.node if node.op_type == "Conv"]
+    features = next(node.input[0] for node in proto.graph.node if node.op_type == "Gemm")
+    scheme = Scheme({layers[-4].name: TrainedLayer(), layers[-3].name: TrainedLayer((0, 1, 2))})
+    network = Network(proto, features, scheme)
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)
+    proto.graph.output.append(next(info for info in proto.graph.value_info if info.name == features))
+    (expected,) = new_session(proto).run([features], {proto.graph.input[0].name: x})
+    found = network.embed(network.frozen(torch.tensor(x)), network.pretrained).numpy()
+    np.testing.assert_allclose(found, expected.reshape(1, -1), atol=1e-4)
+
+
+def test_a_normalised_step_is_as_long_as_the_devices() -> None:
+    pretrained, rng = np.float32([3, 0, -4]), np.random.default_rng(1)
+    weight, running = torch.tensor(pretrained, requires_grad=True), Running()
+    optimizer = Normalized([weight], lr=0.25)
+    expected = pretrained.astype(np.float64)
+    for gradient in rng.normal(size=(6, 3)).astype(np.float32):
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+        expected -= step_length(0.25, 1, np.float32(5), running.mean) * gradient
+        running.update(np.float32((gradient**2).sum()))
+        np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-5)
+
+
+def test_the_command_tunes_compares_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(2)
+    labels = np.repeat(np.arange(3), 4)
+    pictures = rng.integers(0, 256, (3, 1, 8, 8, 3)) * 3 // 4 + rng.integers(0, 64, (3, 4, 8, 8, 3))
+    np.savez(tmp_path / "made.npz", images=pictures.reshape(12, 8, 8, 3).astype(np.uint8), labels=labels)
+    rows = np.arange(12).reshape(3, 4).tolist()
+    episode = {"classes": [0, 1, 2], "support": [row[:2] for row in rows], "query": [row[2:] for row in rows]}
+    episodes = {"made": {"way": 3, "shot": 2, "episodes": [episode] * 3}}
+    (tmp_path / "episodes.json").write_text(json.dumps(episodes))
+    (tmp_path / "scheme.toml").write_text("depth = 2\n")
+    command = ["optimizers.py", BACKBONE, tmp_path / "made.npz", "--episodes-file", tmp_path / "episodes.json"]
+    command += ["--results", tmp_path / "results.json", "--scheme", tmp_path / "scheme.toml"]
+    command += ["--episodes", "2", "--tuning-episodes", "1", "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in command])
+    optimizers.main()
+    first = capsys.readouterr()
+    optimizers.main()
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert "episode" in first.err
+    assert "episode" not in again.err
+    cells = [line.split(" | ") for line in first.out.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in cells[2:]] == [
+        "| SGD",
+        "| momentum 0.9",
+        "| Adam",
+        "| Adam, rate E / sqrt(N)",
+        "| normalised",
+    ]
