@@ -30,6 +30,7 @@ LABELS = [i % CLASSES for i in range(COUNT)]
 MEASURED = [0, 1, 2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 15, 17, 18, 19]  # i * 21 // 16
 OPTIONS = replace(TRAINING, epochs=EPOCHS)
 CLEAN = -1
+SMALL = 896  # bytes of a pool that takes two Fisher passes a sample
 
 
 def pictures(case: Case) -> Callable[[int, int], Int8]:
@@ -42,10 +43,12 @@ def pictures(case: Case) -> Callable[[int, int], Int8]:
     return sample
 
 
-@pytest.fixture(scope="module", params=HEADS)
+@pytest.fixture(scope="module", params=[("prototype", POOL), ("prototype", SMALL), ("linear", SMALL)])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    options = LearningOptions(HEADS[request.param], pool=POOL)
-    return Case(tmp_path_factory.mktemp("personalisation"), options)
+    head, pool = request.param
+    case = Case(tmp_path_factory.mktemp("personalisation"), LearningOptions(HEADS[head], pool=pool))
+    assert case.selection.groups == (2 if pool == SMALL else 1)
+    return case
 
 
 def trained(
@@ -169,10 +172,10 @@ def train_with_a_failure(case: Case, host: HostModel, copies: int, calls: int, b
 
 
 @pytest.mark.parametrize("board", ["stm32f746", pytest.param("mps2_an385", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("head", HEADS)
-def test_a_personalisation_is_counted_pass_by_pass(board: str, head: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("head", "pool"), [("prototype", SMALL), ("linear", POOL)])
+def test_a_personalisation_is_counted_pass_by_pass(board: str, head: str, pool: int, tmp_path: Path) -> None:
     """Enrolling and training, which selects, with a feature cache and none: frozen layers run once a copy."""
-    case = Case(tmp_path, LearningOptions(HEADS[head], pool=POOL), board)
+    case = Case(tmp_path, LearningOptions(HEADS[head], pool=pool), board)
     for copies, ran in zip((0, 2), personalised(case, board, case.selection.groups, (0, 2), tmp_path), strict=True):
         check_counts(case, ran, copies)
 
