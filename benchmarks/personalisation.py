@@ -1,9 +1,9 @@
-"""What a whole personalisation costs on an emulated core: enrol, select, train, with and without a feature cache.
+"""What a whole personalisation costs on an emulated core: enrol, then train, which selects; with a cache and without.
 
     python benchmarks/personalisation.py DIR [...] [--samples N] [--epochs N] [--copies N] [--support N] [--whole N]
 
-DIR: a folder that tinytrain-compile wrote with a --policy that trains. Enrols, selects and trains on DIR's own test
-inputs, --samples of them for --epochs with a cache of --copies, counts every instruction of each pass, and compares
+DIR: a folder that tinytrain-compile wrote with a --policy that trains. Enrols and trains on DIR's own test inputs,
+--samples of them for --epochs with a feature cache of --copies, counts every instruction of each pass, and compares
 every learnt byte with this machine's. From the means it computes --support samples and --whole epochs, and, to show how
 good that is, what was counted. Delivering samples and copying features is the application's: not counted.
 """
@@ -23,7 +23,7 @@ from tinytrain_compiler.compiled import CompiledModel, load_compiled
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
-from tinytrain_compiler.targets.qemu_personalisation import Pass, Personalisation, personalise_on_qemu
+from tinytrain_compiler.targets.qemu_personalisation import Personalisation, personalise_on_qemu
 from tinytrain_compiler.targets.short_training import ShortTraining, short_training
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.prefix import last_cut
@@ -37,13 +37,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directories", type=Path, nargs="+", metavar="DIR")
     parser.add_argument("--samples", type=int, default=10, help="emulated")
-    parser.add_argument("--epochs", type=int, default=2, help="emulated; more than --copies")
+    parser.add_argument("--epochs", type=int, default=2, help="emulated")
     parser.add_argument("--copies", type=int, default=1, help="of the emulated cache")
     parser.add_argument("--support", type=int, default=50, help="samples of the computed personalisation")
     parser.add_argument("--whole", type=int, default=40, help="epochs of it")
     args = parser.parse_args()
-    if not 0 < args.copies < args.epochs:
-        parser.error("--epochs: the first --copies of them fill the cache, so give at least one more")
     console = Console(width=120, highlight=False)
     for directory in args.directories:
         model = load_compiled(directory)
@@ -79,33 +77,29 @@ def measure(model: CompiledModel, task: ShortTraining, copies: int) -> tuple[Per
 
 @dataclass(frozen=True)
 class Costs:
-    """Mean instructions of a pass. cached: its features come out of the cache. fisher: 0 where nothing is chosen."""
+    """Mean instructions of a pass, but for the frozen prefix where it has one. fisher: 0 where nothing is chosen."""
 
     enroll: float
+    prefix: float
     prototype: float  # before anything is learnt
-    prototype_cached: float
+    prototype_again: float
     fisher: float
     choice: int
     step: float
-    step_cached: float
-    spread: float  # largest distance of a step from the mean of its kind, as a share
-
-    @property
-    def prefix(self) -> float:
-        return self.step - self.step_cached
+    spread: float  # largest distance of a step from the mean, as a share
 
     @classmethod
     def of(cls, ran: Personalisation) -> Costs:
-        def passes(among: list[Pass], what: str, cached: bool = False) -> list[int]:
-            return [p.instructions for p in among if p.visit[::3] == (what, cached)]
+        def passes(what: str) -> list[int]:
+            return [p.instructions - p.prefix for p in (*ran.select, *ran.train) if p.visit.what == what]
 
-        first, *fresh = passes(ran.train, "step")  # the first one only begins the running means
-        steps = (fresh or [first], passes(ran.train, "step", cached=True))
+        first, *others = passes("step")  # the first one only begins the running means
+        steps = others or [first]
+        prototypes, count = passes("prototype"), len(ran.enroll)
         return cls(
-            fmean(ran.enroll), fmean(passes(ran.select or ran.train, "prototype")),
-            fmean(passes(ran.train, "prototype", cached=True) or [0]),
-            fmean(passes(ran.select, "fisher") or [0]), ran.choice, *map(fmean, steps),
-            max(abs(n / fmean(kind) - 1) for kind in steps for n in kind),
+            fmean(ran.enroll), fmean(p.prefix for p in (*ran.select, *ran.train) if p.prefix),
+            fmean(prototypes[:count]), fmean(prototypes[count:] or prototypes),
+            fmean(passes("fisher") or [0]), ran.choice, fmean(steps), max(abs(n / fmean(steps) - 1) for n in steps),
         )  # fmt: skip
 
 
@@ -114,7 +108,7 @@ class Whole:
     """Instructions of a personalisation, computed from those of its passes."""
 
     enroll: float
-    select: float
+    select: float  # Fisher passes, with their prefix, and the choice
     prefix: float  # of training: frozen layers, where their features are not kept yet
     prototypes: float  # of training, but for the prefix
     steps: float
@@ -122,15 +116,16 @@ class Whole:
     @classmethod
     def of(cls, model: CompiledModel, costs: Costs, count: int, epochs: int, copies: int) -> Whole:
         fisher_passes = model.report["training"]["fisher_passes"]
-        recomputes = HEADS[model.report["training"]["head"]].recomputes
-        measured = count * costs.prototype + fisher_passes * min(FISHER_SAMPLES, count) * costs.fisher
-        passes = count * (epochs + 1 if recomputes else 1)
-        fresh_prototypes = passes if copies == 0 else count
-        fresh_steps = count * (epochs if copies == 0 else min(copies, epochs))
-        again = costs.prototype_cached if recomputes else costs.prototype - costs.prefix
+        again = count * epochs if HEADS[model.report["training"]["head"]].recomputes else 0
+        measured = min(FISHER_SAMPLES, count) if fisher_passes else 0
+        if copies == 0:
+            fresh_measured, fresh = measured * fisher_passes, count + again + count * epochs
+        else:  # what was measured is kept for the first epoch
+            fresh_measured, fresh = measured, count + count * min(copies, epochs) - measured
         return cls(
-            count * costs.enroll, (measured if fisher_passes else 0.0) + costs.choice,
-            (fresh_prototypes + fresh_steps) * costs.prefix, passes * again, count * epochs * costs.step_cached,
+            count * costs.enroll,
+            measured * fisher_passes * costs.fisher + fresh_measured * costs.prefix + costs.choice,
+            fresh * costs.prefix, count * costs.prototype + again * costs.prototype_again, count * epochs * costs.step,
         )  # fmt: skip
 
     @property
@@ -147,16 +142,17 @@ def counted(model: CompiledModel, costs: Costs, task: ShortTraining) -> Table:
     table = Table(title=title, title_justify="left")
     for column in ("", "whole network", "features from the cache"):
         table.add_column(column, justify="right" if column else "left")
-    rows: Sequence[tuple[str, float, float]] = (
-        ("enrol", costs.enroll, 0),
-        (f"Fisher pass ({model.report['training']['fisher_passes']} a sample)", costs.fisher, 0),
-        ("choice of channels, once", costs.choice, 0),
-        ("prototype", costs.prototype, costs.prototype_cached),
-        (f"training step (+- {costs.spread:.1%})", costs.step, costs.step_cached),
-        ("frozen prefix (difference of steps)", costs.prefix, 0),
+    passes: Sequence[tuple[str, float]] = (
+        ("prototype, before anything is learnt", costs.prototype),
+        (f"Fisher pass ({model.report['training']['fisher_passes']} a sample)", costs.fisher),
+        (f"training step (+- {costs.spread:.1%})", costs.step),
+        ("prototype, computed again", costs.prototype_again),
     )
-    for name, whole, cached in rows:
-        table.add_row(name, f"{whole:,.0f}" if whole else "-", f"{cached:,.0f}" if cached else "")
+    table.add_row("enrol", f"{costs.enroll:,.0f}", "")
+    table.add_row("frozen prefix", f"{costs.prefix:,.0f}", "")
+    table.add_row("choice of channels, once", f"{costs.choice:,}", "")
+    for name, cached in passes:
+        table.add_row(name, f"{costs.prefix + cached:,.0f}" if cached else "-", f"{cached:,.0f}" if cached else "")
     return table
 
 

@@ -120,7 +120,8 @@ typedef struct tt_select_options {
 } tt_select_options;
 
 /* Where features of samples may be kept, so that layers that never change run once per sample. The caller's:
- * RAM, external RAM or a file. slot: 0 .. samples * (copies + 1) - 1. Any status but TT_OK ends the training. */
+ * RAM, external RAM or a file. slot: 0 .. samples * (copies + 1) - 1; stored before it is loaded, by the same training.
+ * Any status but TT_OK ends the training. */
 typedef struct tt_cache {
     tt_status (*store)(void *user, uint32_t slot, const int8_t *features, uint32_t bytes);
     tt_status (*load)(void *user, uint32_t slot, int8_t *features, uint32_t bytes);
@@ -211,8 +212,8 @@ tt_status tt_unlearn(tt_session *s);
 
 /*
  * Choose what learns this task, for models compiled with --policy tinytrain. Everything learnt before is dropped;
- * prototypes are those of the samples where Fisher information was measured, else there are none. tt_train() does it
- * with options of 0, but its own seed, where it was not done.
+ * prototypes are those of the samples where Fisher information was measured, else there are none. Where it was not
+ * done tt_train() does it, with options of 0 but its own seed, and at less cost: what both need it computes once.
  */
 tt_status tt_select(tt_session *s, const tt_select_options *options, const tt_samples *samples);
 

@@ -56,16 +56,16 @@ static void score_at_random(const tt_selection *selection, float *scores, uint32
     }
 }
 
-static tt_status score_by_fisher(tt_session *s, uint32_t most, const tt_samples *samples, float *scores)
+static tt_status score_by_fisher(tt_session *s, uint32_t most, tt_source *from, float *scores)
 {
-    const uint32_t count = most < samples->count ? most : samples->count;
-    tt_status status = tt_recompute_prototypes(s, samples);
+    const uint32_t count = from->samples->count, measured = most < count ? most : count;
+    tt_status status = TT_OK;
     for (uint32_t group = 0; status == TT_OK && group < s->model->learning->selection->groups; group++) {
         const tt_fisher fisher = { scores, (int32_t)group };
-        for (uint32_t i = 0; status == TT_OK && i < count; i++) {
-            const uint32_t index = (uint32_t)((uint64_t)i * samples->count / count);
-            status = tt_measure(s, samples, index, &fisher);
+        for (uint32_t i = 0; status == TT_OK && i < measured; i++) {
+            status = tt_measure(s, from, tt_measured_sample(i, measured, count), &fisher);
         }
+        from->measured = measured;
     }
     return status;
 }
@@ -183,28 +183,25 @@ static void choose(const tt_selection *selection, uint8_t *learnt, room left, tt
     memset(learnt + list, 0, (stays ? selection->table : selection->pool_end) - list);
 }
 
-tt_status tt_select(tt_session *s, const tt_select_options *options, const tt_samples *samples)
+static tt_selector selector_of(const tt_session *s, const tt_select_options *options)
 {
-    if (s == NULL || s->model == NULL || options == NULL || samples == NULL || samples->get == NULL ||
-        samples->count == 0 || (uint32_t)options->selector > TT_SELECT_FISHER_RESAMPLE) {
-        return TT_ERR_ARGUMENT;
-    }
+    return options->selector == TT_SELECT_DEFAULT ? s->model->learning->selection->selector : options->selector;
+}
+
+tt_status tt_select_enrolled(tt_session *s, const tt_select_options *options, tt_source *from)
+{
     const tt_learning *const learning = s->model->learning;
-    if (learning == NULL || learning->selection == NULL) {
-        return TT_ERR_POLICY;
-    }
     const tt_selection *const selection = learning->selection;
     uint8_t *const learnt = s->regions[learning->learnt_region] + learning->learnt_offset;
     float *const scores = (float *)(void *)(learnt + selection->table);
-    const tt_selector selector = options->selector == TT_SELECT_DEFAULT ? selection->selector : options->selector;
-    (void)tt_unlearn(s);
+    const tt_selector selector = selector_of(s, options);
     tt_status status = TT_OK;
     if (selector == TT_SELECT_RANDOM) {
         score_at_random(selection, scores, options->seed);
     } else if (selector == TT_SELECT_L2) {
         score_by_norm(selection, scores);
     } else {
-        status = score_by_fisher(s, options->samples == 0 ? TT_FISHER_SAMPLES : options->samples, samples, scores);
+        status = score_by_fisher(s, options->samples == 0 ? TT_FISHER_SAMPLES : options->samples, from, scores);
     }
     if (status != TT_OK) { /* as if nothing had been selected */
         memset(learnt, 0, learning->learnt_bytes);
@@ -222,6 +219,23 @@ tt_status tt_select(tt_session *s, const tt_select_options *options, const tt_sa
         hold(scores, selection->scores);
     }
     return TT_OK;
+}
+
+tt_status tt_select(tt_session *s, const tt_select_options *options, const tt_samples *samples)
+{
+    if (s == NULL || s->model == NULL || options == NULL || samples == NULL || samples->get == NULL ||
+        samples->count == 0 || (uint32_t)options->selector > TT_SELECT_FISHER_RESAMPLE) {
+        return TT_ERR_ARGUMENT;
+    }
+    if (s->model->learning == NULL || s->model->learning->selection == NULL) {
+        return TT_ERR_POLICY;
+    }
+    (void)tt_unlearn(s);
+    tt_source from = { samples, NULL, 0, 0 };
+    const tt_selector selector = selector_of(s, options);
+    const int32_t looks = selector != TT_SELECT_RANDOM && selector != TT_SELECT_L2;
+    const tt_status status = looks ? tt_enroll_all(s, &from) : TT_OK;
+    return status != TT_OK ? status : tt_select_enrolled(s, options, &from);
 }
 
 /* --- Channels drawn anew ----------------------------------------------------------------------- */

@@ -30,13 +30,6 @@ static order visiting_order(uint32_t count, uint32_t epoch, uint32_t seed)
 
 /* --- Samples --------------------------------------------------------------------------------- */
 
-/* Where samples come from in one training. */
-typedef struct source {
-    const tt_samples *samples;
-    const tt_cache *cache; /* or NULL */
-    int32_t clean_stored;  /* whether the cache holds the clean features */
-} source;
-
 /* Ask the caller for a sample, straight into the arena; without an input for its label alone. */
 static tt_status fetch(const tt_session *s, const tt_samples *samples, uint32_t index, int32_t epoch, int8_t *input,
                        int32_t *label)
@@ -49,15 +42,38 @@ static tt_status fetch(const tt_session *s, const tt_samples *samples, uint32_t 
     return *label < 0 || (uint32_t)*label >= s->model->classes ? TT_ERR_LABEL : TT_OK;
 }
 
+/* Whether tt_select_enrolled() stored the sample's features: those of tt_measured_sample(). */
+static int32_t was_measured(const tt_source *from, uint32_t index)
+{
+    const uint32_t count = from->samples->count, measured = from->measured;
+    if (measured == 0) {
+        return 0;
+    }
+    const uint32_t i = (uint32_t)(((uint64_t)index * measured + count - 1) / count); /* the first one not in front */
+    return tt_measured_sample(i, measured, count) == index;
+}
+
+/* Whether the cache holds the sample's features as they are in this epoch. */
+static int32_t is_stored(const tt_source *from, uint32_t index, int32_t epoch)
+{
+    if (from->cache == NULL) {
+        return 0;
+    }
+    if (epoch == TT_CLEAN) {
+        return from->clean_stored;
+    }
+    return (uint32_t)epoch >= from->cache->copies || (epoch == 0 && was_measured(from, index));
+}
+
 /* The sample's features at the cut, computed or out of the cache, and its label. */
-static tt_status features_of(tt_session *s, const source *from, uint32_t index, int32_t epoch, int32_t *label)
+static tt_status features_of(tt_session *s, const tt_source *from, uint32_t index, int32_t epoch, int32_t *label)
 {
     const tt_learning *const l = s->model->learning;
     const tt_cache *const cache = from->cache;
     int8_t *const features = (int8_t *)(s->regions[l->cut_region] + l->cut_offset);
     const uint32_t copy = cache == NULL || epoch == TT_CLEAN ? 0 : 1 + (uint32_t)epoch % cache->copies;
     const uint32_t slot = cache == NULL ? 0 : index * (cache->copies + 1) + copy;
-    const int32_t stored = cache != NULL && (copy == 0 ? from->clean_stored : (uint32_t)epoch >= cache->copies);
+    const int32_t stored = is_stored(from, index, epoch);
     const tt_status status = fetch(s, from->samples, index, epoch, stored ? NULL : tt_input(s), label);
     if (status != TT_OK) {
         return status;
@@ -74,7 +90,7 @@ static int8_t *embedding(const tt_session *s)
     return (int8_t *)(s->regions[s->model->features_region] + s->model->features_offset);
 }
 
-static tt_status enroll_all(tt_session *s, source *from)
+tt_status tt_enroll_all(tt_session *s, tt_source *from)
 {
     tt_status status = tt_forget(s);
     for (uint32_t i = 0; status == TT_OK && i < from->samples->count; i++) {
@@ -87,12 +103,6 @@ static tt_status enroll_all(tt_session *s, source *from)
     }
     from->clean_stored = status == TT_OK;
     return status;
-}
-
-tt_status tt_recompute_prototypes(tt_session *s, const tt_samples *samples)
-{
-    source from = { samples, NULL, 0 };
-    return enroll_all(s, &from);
 }
 
 /* --- Steps ----------------------------------------------------------------------------------- */
@@ -110,7 +120,7 @@ static int32_t loss(const tt_session *s, tt_rate *rate, int32_t label, int32_t *
 }
 
 /* One sample: forward, loss, backward, update. */
-static tt_status step(tt_session *s, const source *from, uint32_t index, int32_t epoch, tt_rate *rate, int32_t *error)
+static tt_status step(tt_session *s, const tt_source *from, uint32_t index, int32_t epoch, tt_rate *rate, int32_t *error)
 {
     const tt_learning *const l = s->model->learning;
     int32_t label;
@@ -122,12 +132,11 @@ static tt_status step(tt_session *s, const source *from, uint32_t index, int32_t
     return status;
 }
 
-tt_status tt_measure(tt_session *s, const tt_samples *samples, uint32_t index, const tt_fisher *fisher)
+tt_status tt_measure(tt_session *s, const tt_source *from, uint32_t index, const tt_fisher *fisher)
 {
     const tt_learning *const l = s->model->learning;
-    const source from = { samples, NULL, 0 };
     int32_t label;
-    const tt_status status = features_of(s, &from, index, 0, &label);
+    const tt_status status = features_of(s, from, index, 0, &label);
     if (status == TT_OK) {
         int32_t error;
         l->suffix(s->regions, TT_KEEP_FISHER + fisher->group);
@@ -150,6 +159,21 @@ static int32_t is_selected(const tt_session *s)
     return l->selection == NULL;
 }
 
+/* Prototypes; and where nothing is selected yet, channels, by the same prototypes: nothing has moved since. */
+static tt_status begin(tt_session *s, tt_source *from, uint32_t seed)
+{
+    const int32_t selects = !is_selected(s);
+    if (selects) {
+        (void)tt_unlearn(s);
+    }
+    const tt_status status = tt_enroll_all(s, from);
+    if (status != TT_OK || !selects) {
+        return status;
+    }
+    const tt_select_options as_compiled = { .seed = seed };
+    return tt_select_enrolled(s, &as_compiled, from);
+}
+
 tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samples *samples,
                    tt_progress_fn *progress, void *user)
 {
@@ -160,26 +184,21 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
     if (s->model->learning == NULL) {
         return TT_ERR_POLICY;
     }
-    tt_status status = TT_OK;
-    if (!is_selected(s)) {
-        const tt_select_options as_compiled = { .seed = options->seed };
-        status = tt_select(s, &as_compiled, samples);
-    }
     const tt_learning *const l = s->model->learning;
     const float start_rate = options->rate > 0.0f ? options->rate : l->rate;
-    source from = { samples, options->cache, 0 };
+    tt_source from = { samples, options->cache, 0, 0 };
     tt_rate rate = { start_rate, (int32_t)samples->count, 0, 1 };
     tt_progress at = { 0, options->epochs, 0, samples->count, 0, 0 };
     uint32_t initial = 0; /* mean error of the first epoch, while it runs of its samples so far: steps are in proportion */
     int32_t stop = 0;
     const int32_t recomputes = l->head->recomputes;
-    status = status != TT_OK ? status : enroll_all(s, &from);
+    tt_status status = begin(s, &from, options->seed);
     for (; status == TT_OK && at.epoch < options->epochs && !stop; at.epoch++) {
         if (at.epoch > 0 && l->selection != NULL) {
             tt_redraw(l->selection, s->regions[l->learnt_region] + l->learnt_offset, options->seed, at.epoch);
         }
         if (at.epoch > 0 && recomputes) {
-            status = enroll_all(s, &from);
+            status = tt_enroll_all(s, &from);
         }
         const float decayed = start_rate * (float)(options->epochs - at.epoch) / (float)options->epochs;
         const order o = visiting_order(samples->count, at.epoch, options->seed);
@@ -201,7 +220,7 @@ tt_status tt_train(tt_session *s, const tt_train_options *options, const tt_samp
         }
     }
     if (status == TT_OK && recomputes) { /* features have moved: prototypes follow, also after a stop */
-        status = enroll_all(s, &from);
+        status = tt_enroll_all(s, &from);
     }
     return status != TT_OK ? status : stop ? TT_ERR_CANCELLED : TT_OK;
 }

@@ -38,11 +38,28 @@ struct tt_learning {
 #define TT_KEEP 1           /* to the embedding, all that backward() needs */
 #define TT_KEEP_FISHER 2    /* likewise, but the candidates' whole inputs; + group */
 
+/* Where samples come from, in one training or one selection. */
+typedef struct tt_source {
+    const tt_samples *samples;
+    const tt_cache *cache; /* or NULL */
+    int32_t clean_stored;  /* whether the cache holds the clean features */
+    uint32_t measured;     /* of how many samples, tt_measured_sample()'s, it holds the first epoch's */
+} tt_source;
+
 /* Prototypes of the samples, clean, by the network as it is now. */
-tt_status tt_recompute_prototypes(tt_session *s, const tt_samples *samples);
+tt_status tt_enroll_all(tt_session *s, tt_source *from);
+
+/* Which sample is the i-th of `measured` ones, evenly spaced. */
+TT_INLINE uint32_t tt_measured_sample(uint32_t i, uint32_t measured, uint32_t count)
+{
+    return (uint32_t)((uint64_t)i * count / measured);
+}
 
 /* A Fisher pass over one sample, as it looks in the first epoch. */
-tt_status tt_measure(tt_session *s, const tt_samples *samples, uint32_t index, const tt_fisher *fisher);
+tt_status tt_measure(tt_session *s, const tt_source *from, uint32_t index, const tt_fisher *fisher);
+
+/* tt_select() from where nothing is learnt and, if its selector looks at samples, they are enrolled. */
+tt_status tt_select_enrolled(tt_session *s, const tt_select_options *options, tt_source *from);
 
 /* What a head has learnt: head_bytes, all zero after tt_forget(). */
 TT_INLINE void *tt_head_state(const tt_session *s)

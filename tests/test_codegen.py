@@ -211,7 +211,7 @@ def test_no_function_calls_itself(models: Path, tmp_path: Path) -> None:
     indirect = {caller for caller, callees in calls.items() if "__indirect_call" in callees}
     assert "run" in indirect
     storage = {"read_bytes", "erase_slot", "program_block"}
-    training = {"tt_train", "fetch", "features_of", "enroll_all", "step", "loss", "tt_measure"}
+    training = {"tt_train", "fetch", "features_of", "tt_enroll_all", "step", "loss", "tt_measure"}
     assert indirect <= {"run", "tt_infer", *training, *storage}
 
 

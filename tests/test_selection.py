@@ -24,7 +24,6 @@ from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import WARNINGS, HostModel, _SelectOptions
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
-from tinytrain_compiler.targets.qemu_personalisation import Personalisation, personalise_on_qemu
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS
@@ -300,46 +299,3 @@ def test_emulated_cores_choose_and_learn_the_same_bytes(board: str, selector: st
     passes = 0 if selector == "random" else case.selection.groups
     assert len(ran.fisher) == passes * min(FISHER_SAMPLES, len(LABELS))
     assert ran.stack_bytes < 4096
-
-
-@pytest.mark.parametrize("board", ["stm32f746", pytest.param("mps2_an385", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("head", ["prototype", "linear"])
-def test_a_personalisation_is_counted_pass_by_pass(board: str, head: str, tmp_path: Path) -> None:
-    """Enrolling, selecting and training with a feature cache: the host's bytes, and frozen layers run once a copy."""
-    case = Case(tmp_path, LearningOptions(HEADS[head], pool=POOL), board)
-    ran = personalised(case, board, case.selection.groups, tmp_path)
-    count = len(LABELS)
-    assert len(ran.enroll) == count
-    assert [p.visit.what for p in ran.select].count("fisher") == case.selection.groups * min(FISHER_SAMPLES, count)
-    recomputed = 4 if HEADS[head].recomputes else 1
-    assert [p.visit.what for p in ran.train].count("prototype") == recomputed * count
-    fresh, kept = ([p.instructions for p in ran.train if p.visit[::3] == ("step", c)] for c in (False, True))
-    assert (len(fresh), len(kept)) == (2 * count, count)
-    assert np.mean(kept) < np.mean(fresh[1:]), "a frozen prefix is left out; backward passes differ"
-    assert max(ran.enroll) < min(fresh[1:]), "an enrolment is a forward pass"
-    assert 1000 < ran.choice < ran.enroll[0]
-
-
-def test_a_personalisation_chooses_as_compiled(tmp_path: Path) -> None:
-    """Where the selector needs no samples, none is asked for."""
-    case = Case(tmp_path, LearningOptions(pool=POOL, selector="random"))
-    ran = personalised(case, "stm32f746", 0, tmp_path)
-    assert ran.select == []
-    assert 1000 < ran.choice < ran.enroll[0]
-
-
-def personalised(case: Case, board: str, fisher_passes: int, directory: Path) -> Personalisation:
-    """On the emulated core, with a cache of two copies; what it learns is what this machine learns."""
-    require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
-    machine = emulation_board(load_board(board))
-    banks = emulation_banks(machine, case.lowered.plan.region_banks)
-    firmware = build_firmware(case.directory, "net", machine, banks, "train", directory / "build")
-    options, head = replace(TRAINING, epochs=3), case.options.head
-    ran = personalise_on_qemu(
-        firmware, machine, case.sample, LABELS, options, head, fisher_passes, 2, directory / "run"
-    )
-    with case.host() as host:
-        host.train(case.sample, LABELS, options.epochs, options.rate, options.seed, copies=2)
-        learnt = case.learnt(host).tobytes()
-    assert ran.learnt[: len(learnt)] == learnt
-    return ran

@@ -1,8 +1,8 @@
-"""A whole personalisation on an emulated core: enrol, select, train. Every instruction, pass by pass."""
+"""A whole personalisation on an emulated core: enrol, then train, which selects. Every instruction, pass by pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from ..training.heads import HeadKind
 from ..training.trainer import TrainOptions
 from .firmware import Firmware
 from .qemu import Progress, execute
-from .qemu_training import Visit, pack_training, selection_visits, training_visits
+from .qemu_training import Visit, pack_training, training_visits
 
 
 class Pass(NamedTuple):
@@ -22,19 +22,20 @@ class Pass(NamedTuple):
 
     visit: Visit
     instructions: int
+    prefix: int  # of these frozen layers; 0 where their features are kept already
 
 
 @dataclass(frozen=True)
 class Personalisation:
-    """Instructions of the three calls, without what the application does to deliver samples and to keep features."""
+    """Instructions of all, without what the application does to deliver samples and to keep features."""
 
     enroll: list[int]  # one a sample
-    select: list[Pass]  # none where the samples are not looked at
+    select: list[Pass]  # Fisher passes; none where the samples are not looked at
     choice: (
         int  # which channels learn, after the last Fisher pass where there is one; 0 where the model does not choose
     )
-    train: list[Pass]
-    rest: int  # of selecting and training, in front of the first sample
+    train: list[Pass]  # all others
+    rest: int  # of training, in front of the first sample
     learnt: bytes  # as QemuTraining's
 
 
@@ -43,44 +44,34 @@ def personalise_on_qemu(
     options: TrainOptions, head: HeadKind, fisher_passes: int | None, copies: int, workdir: Path,
     timeout_s: float = 300.0, *, progress: Progress | None = None,
 ) -> Personalisation:  # fmt: skip
-    """Run `train` firmware: enrol, select as compiled, train. fisher_passes: None where the model does not choose, 0
-    where it does without looking at the samples. copies: of the feature cache; 0: no cache.
+    """Run `train` firmware: enrol, train, which selects as compiled. fisher_passes: None where the model does not
+    choose, 0 where it does without looking at the samples. copies: of the feature cache; 0: no cache.
 
     Raises TinyTrainError unless it reached its verdict and counted every pass.
     """
     count = len(labels)
-    select = [*selection_visits(count, fisher_passes)] if fisher_passes else []
-    train = [*training_visits(count, options, head, copies)]
+    visits = [*training_visits(count, options, head, copies, fisher_passes or 0)]
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "learnt.bin").unlink(missing_ok=True)
     data = pack_training(sample, labels, options, head, fisher_passes or 0, copies=copies, whole=True)
     (workdir / "train.bin").write_bytes(data)
-    expected = 2 * count + (fisher_passes is not None) + 1 + sum(_STRETCHES[visit.what] for visit in (*select, *train))
+    expected = 2 * count + (fisher_passes == 0) + 1 + sum(_STRETCHES[v.what] + (not v.cached) for v in visits)
     run = execute(firmware.elf, machine, workdir, timeout_s, progress=progress, total=expected)
     steps = count * options.epochs
     if f"tinytrain: done {steps} records" not in run.console or len(run.instructions) != expected:
         raise TinyTrainError(f"{firmware.elf.name}: {len(run.instructions)} of {expected} stretches:\n{run.console}")
     counts = iter(run.instructions)
     enroll = [next(counts) + next(counts) for _ in range(count)]
-    rest = choice = 0
-    selected: list[Pass] = []
-    if select:
-        rest += next(counts)
-        selected = [*_passes(select[:-1], counts)]
-        forward, backward, choice = next(counts), next(counts), next(counts)
-        selected.append(Pass(select[-1], forward + backward))
-    elif fisher_passes is not None:
-        choice = next(counts)
-    rest += next(counts)
-    return Personalisation(
-        enroll, selected, choice, [*_passes(train, counts)], rest, (workdir / "learnt.bin").read_bytes()
-    )
+    choice = next(counts) if fisher_passes == 0 else 0
+    rest = next(counts)
+    pieces = [[next(counts) for _ in range(_STRETCHES[v.what] + (not v.cached))] for v in visits]
+    if fisher_passes:
+        choice = pieces[max(i for i, v in enumerate(visits) if v.what == "fisher")].pop()
+    passes = [Pass(v, sum(p), 0 if v.cached else p[0]) for v, p in zip(visits, pieces, strict=True)]
+    select, train = ([p for p in passes if (p.visit.what == "fisher") is chooses] for chooses in (True, False))
+    return Personalisation(enroll, select, choice, train, rest, (workdir / "learnt.bin").read_bytes())
 
 
-# Forward pass and loss, backward pass, what follows; a forward pass alone is one piece.
+# What a pass is counted in, the frozen layers' part left out: forward pass and loss, backward pass, what follows; a
+# forward pass alone is one piece.
 _STRETCHES = {"prototype": 1, "fisher": 3, "step": 3}
-
-
-def _passes(visits: Sequence[Visit], counts: Iterator[int]) -> Iterator[Pass]:
-    for visit in visits:
-        yield Pass(visit, sum(next(counts) for _ in range(_STRETCHES[visit.what])))

@@ -56,22 +56,25 @@ class QemuTraining:
         return StepInstructions(*(round(sum(part) / len(updating)) for part in zip(*updating, strict=True)))
 
 
-def selection_visits(count: int, fisher_passes: int) -> Iterator[Visit]:
-    """What tt_select() asks for, in order. fisher_passes: over at most FISHER_SAMPLES each; SelectionPlan.groups."""
-    yield from (Visit("prototype", index, CLEAN) for index in range(count))
-    measured = min(FISHER_SAMPLES, count)
-    for _ in range(fisher_passes):
-        yield from (Visit("fisher", i * count // measured, 0) for i in range(measured))
+def training_visits(
+    count: int, options: TrainOptions, head: HeadKind, copies: int = 0, fisher_passes: int = 0
+) -> Iterator[Visit]:
+    """What tt_train() asks for, in order, where nothing was selected before.
 
-
-def training_visits(count: int, options: TrainOptions, head: HeadKind, copies: int = 0) -> Iterator[Visit]:
-    """What tt_train() asks for after the selection. copies: of its feature cache; 0: there is none."""
+    copies: of its feature cache; 0: there is none. fisher_passes: over at most FISHER_SAMPLES each; 0: the model does
+    not choose what learns, or without looking at samples.
+    """
     yield from (Visit("prototype", index, CLEAN) for index in range(count))
+    most = min(FISHER_SAMPLES, count)
+    measured = [i * count // most for i in range(most)] if fisher_passes else []
+    for fisher_pass in range(fisher_passes):
+        yield from (Visit("fisher", index, 0, copies > 0 and fisher_pass > 0) for index in measured)
     for epoch in range(options.epochs):
         if epoch and head.recomputes:
             yield from (Visit("prototype", index, CLEAN, copies > 0) for index in range(count))
         for index in visiting_order(count, epoch, options.seed):
-            yield Visit("step", index, epoch, 0 < copies <= epoch)
+            cached = epoch >= copies or (epoch == 0 and index in measured)
+            yield Visit("step", index, epoch, copies > 0 and cached)
     if head.recomputes:
         yield from (Visit("prototype", index, CLEAN, copies > 0) for index in range(count))
 
@@ -82,17 +85,15 @@ def pack_training(
 ) -> bytes:  # fmt: skip
     """train.bin: every sample in the order in which the runtime asks for it.
 
-    fisher_passes: of a model that chooses on the device; 0: it does not. copies: of the feature cache; 0: there is
-    none. whole: enrol and select first, and count all instructions; see qemu_personalisation.py.
+    fisher_passes, copies: as in training_visits. whole: enrol first, and count all instructions; see
+    qemu_personalisation.py.
     """
     count = len(labels)
     parts = [
         struct.pack("<IIIfII", count, options.epochs, options.seed, options.rate, copies, whole),
         struct.pack(f"<{count}i", *labels),
     ]
-    visits = [*training_visits(count, options, head, copies)]
-    if fisher_passes:
-        visits[:0] = selection_visits(count, fisher_passes)
+    visits = [*training_visits(count, options, head, copies, fisher_passes)]
     if whole:
         visits[:0] = (Visit("prototype", index, CLEAN) for index in range(count))
     for visit in visits:
