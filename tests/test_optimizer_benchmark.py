@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,31 +20,38 @@ from tinytrain_compiler.training.steps import Running, step_length
 ROOT = Path(__file__).resolve().parents[1]
 BACKBONE = ROOT / "examples" / "backbone" / "backbone64.onnx"
 
-torch = pytest.importorskip(
-    "torch", reason="no PyTorch: pip install torch --index-url https://download.pytorch.org/whl/cpu"
-)
-sys.path.append(str(ROOT / "benchmarks"))
-import optimizers  # noqa: E402
-from float_training import Network, Normalized  # noqa: E402
+pytestmark = pytest.mark.slow  # the default suite installs no PyTorch
 
 
-def test_the_float_network_computes_what_onnxruntime_does() -> None:
+@pytest.fixture(scope="module")
+def benchmark() -> Iterator[SimpleNamespace]:
+    """PyTorch and the benchmark's two modules."""
+    torch = pytest.importorskip(
+        "torch", reason="no PyTorch: pip install torch --index-url https://download.pytorch.org/whl/cpu"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        yield SimpleNamespace(torch=torch, **{n: import_module(n) for n in ("optimizers", "float_training")})
+
+
+def test_the_float_network_computes_what_onnxruntime_does(benchmark: SimpleNamespace) -> None:
     proto = canonicalize(load_model(BACKBONE).proto)
     layers = [node for node in proto.graph.node if node.op_type == "Conv"]
     features = next(node.input[0] for node in proto.graph.node if node.op_type == "Gemm")
     scheme = Scheme({layers[-4].name: TrainedLayer(), layers[-3].name: TrainedLayer((0, 1, 2))})
-    network = Network(proto, features, scheme)
+    network = benchmark.float_training.Network(proto, features, scheme)
     x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 64, 64)).astype(np.float32)
     proto.graph.output.append(next(info for info in proto.graph.value_info if info.name == features))
     (expected,) = new_session(proto).run([features], {proto.graph.input[0].name: x})
-    found = network.embed(network.frozen(torch.tensor(x)), network.pretrained).numpy()
+    found = network.embed(network.frozen(benchmark.torch.tensor(x)), network.pretrained).numpy()
     np.testing.assert_allclose(found, expected.reshape(1, -1), atol=1e-4)
 
 
-def test_a_normalised_step_is_as_long_as_the_devices() -> None:
+def test_a_normalised_step_is_as_long_as_the_devices(benchmark: SimpleNamespace) -> None:
+    torch = benchmark.torch
     pretrained, rng = np.float32([3, 0, -4]), np.random.default_rng(1)
     weight, running = torch.tensor(pretrained, requires_grad=True), Running()
-    optimizer = Normalized([weight], lr=0.25)
+    optimizer = benchmark.float_training.Normalized([weight], lr=0.25)
     expected = pretrained.astype(np.float64)
     for gradient in rng.normal(size=(6, 3)).astype(np.float32):
         weight.grad = torch.tensor(gradient)
@@ -52,7 +62,7 @@ def test_a_normalised_step_is_as_long_as_the_devices() -> None:
 
 
 def test_the_command_tunes_compares_and_resumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    benchmark: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(2)
     labels = np.repeat(np.arange(3), 4)
@@ -67,9 +77,9 @@ def test_the_command_tunes_compares_and_resumes(
     command += ["--results", tmp_path / "results.json", "--scheme", tmp_path / "scheme.toml"]
     command += ["--episodes", "2", "--tuning-episodes", "1", "--epochs", "1"]
     monkeypatch.setattr(sys, "argv", [str(word) for word in command])
-    optimizers.main()
+    benchmark.optimizers.main()
     first = capsys.readouterr()
-    optimizers.main()
+    benchmark.optimizers.main()
     again = capsys.readouterr()
     assert again.out == first.out
     assert "episode" in first.err
