@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,7 @@ def run(args: argparse.Namespace, results: Results) -> None:
                     print(f"{backbone} {variant} {name}: {text(estimate(known[name]))}", flush=True)
 
 
-def table(results: Results, backbone: str) -> str:
-    packs, _ = BACKBONES[backbone]
+def table(results: Results, backbone: str, packs: Sequence[str]) -> str:
     lines = [
         f"| {backbone} | " + " | ".join(packs) + " | mean | against sparse-update |",
         "|---" * (len(packs) + 3) + "|",
@@ -128,7 +128,7 @@ def main() -> None:
     run(args, results)
     for backbone in BACKBONES:
         if backbone in results:
-            print(f"\n{table(results, backbone)}")
+            print(f"\n{table(results, backbone, args.packs or BACKBONES[backbone][0])}")
 
 
 if __name__ == "__main__":

@@ -232,9 +232,7 @@ tt_status tt_select(tt_session *s, const tt_select_options *options, const tt_sa
     }
     (void)tt_unlearn(s);
     tt_source from = { samples, NULL, 0, 0 };
-    const tt_selector selector = selector_of(s, options);
-    const int32_t looks = selector != TT_SELECT_RANDOM && selector != TT_SELECT_L2;
-    const tt_status status = looks ? tt_enroll_all(s, &from) : TT_OK;
+    const tt_status status = tt_selector_measures(selector_of(s, options)) ? tt_enroll_all(s, &from) : TT_OK;
     return status != TT_OK ? status : tt_select_enrolled(s, options, &from);
 }
 

@@ -51,6 +51,12 @@ typedef struct tt_fisher {
     int32_t group; /* of candidates whose inputs the forward pass kept */
 } tt_fisher;
 
+/* Whether a selector looks at the samples: it measures Fisher information, by their prototypes. */
+TT_INLINE int32_t tt_selector_measures(tt_selector selector)
+{
+    return selector != TT_SELECT_RANDOM && selector != TT_SELECT_L2;
+}
+
 /* Add (sum over pixels of a g)^2 of one sample to the scores of a layer's input channels.
  * x, dx: pixels x channels; dx the mantissas of what this layer passes to its input. */
 void tt_fisher_add(float *scores, const int8_t *x, const int16_t *dx, int32_t pixels, int32_t channels, int32_t zero,
