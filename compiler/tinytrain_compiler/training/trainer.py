@@ -58,6 +58,7 @@ FISHER_SAMPLES = 16  # that a selection without options is made on; TT_FISHER_SA
 CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
 DELTA_BITS = NEAREST.fraction_bits  # of a weight's step
 BIAS_MAX = 2**31 - 1
+BIAS_PACE = 4  # of the steps of biases, relative to those of weights; chosen on omniglot alone, docs/training.md
 NORM_BITS = 23  # accumulators are shifted to this many bits before they are squared
 
 
@@ -102,8 +103,8 @@ def bias_units(graph: Graph, node: Node) -> NDArray[np.float64]:
 
 
 def bias_norm(graph: Graph, node: Node) -> np.float32:
-    """|b| of the pretrained biases, real."""
-    return np.float32(np.sqrt(((node.constants["bias"] * bias_units(graph, node)) ** 2).sum()))
+    """|b| of the pretrained biases, real, times how much further than weights they go."""
+    return np.float32(np.sqrt(((node.constants["bias"] * bias_units(graph, node)) ** 2).sum()) * BIAS_PACE)
 
 
 def weight_norm(node: Node, channels: Sequence[int]) -> np.float32:
