@@ -23,7 +23,7 @@ from .scheme import Scheme, TrainedLayer, embedding_layers
 from .selection import MULTIPLE
 
 POLICIES = {  # and their learning rates: docs/training.md, "Rates"
-    "none": 0.015, "last-layer": 0.02, "bias": 0.015, "sparse-update": 0.015, "tinytrain": 0.015, "full": 0.003,
+    "none": 0.015, "last-layer": 0.02, "bias": 0.015, "sparse-update": 0.015, "tinytrain": 0.015, "full": 0.0015,
 }  # fmt: skip
 DEFAULT_RATE = POLICIES["tinytrain"]
 DEFAULT_DEPTH = 20  # layers, counted from the embedding
