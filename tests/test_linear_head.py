@@ -20,6 +20,7 @@ from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.reference import PrototypeHead
 from tinytrain_compiler.reference.head import MAX_SHOTS
 from tinytrain_compiler.resources import RUNTIME
+from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.training.heads import HEADS, LINEAR
 from tinytrain_compiler.training.linear import CONSTANT, DELTA_MAX, PACE, LinearHead, linear_bytes
 from tinytrain_compiler.training.steps import Running
@@ -261,68 +262,64 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(tmp_path_factory.mktemp("linear"), head=LINEAR, layers=request.param)
 
 
-def test_enrolment_works_before_any_training(case: Case) -> None:
+def test_enrolment_works_before_any_training(case: Case, host: HostModel) -> None:
     reference = case.reference()
     tensor = case.graph.tensors[case.graph.features]
     prototypes = PrototypeHead(CLASSES, tensor.bytes, tensor.quantization.zero_point)
-    with case.host() as host:
-        for x, label in zip(case.clean, LABELS, strict=True):
-            host.enroll(x, label)
-            reference.enroll(x, label)
-            prototypes.enroll(reference.features(x), label)
-        answers = [host.infer(x) for x in case.clean]
+    for x, label in zip(case.clean, LABELS, strict=True):
+        host.enroll(x, label)
+        reference.enroll(x, label)
+        prototypes.enroll(reference.features(x), label)
+    answers = [host.infer(x) for x in case.clean]
     assert [(a.label, a.score) for a in answers] == [reference.infer(x) for x in case.clean]
     assert [a.label for a in answers] == [prototypes.classify(a.features)[0] for a in answers]
 
 
-def test_a_class_enrolled_after_training_starts_from_its_mean(case: Case) -> None:
+def test_a_class_enrolled_after_training_starts_from_its_mean(case: Case, host: HostModel) -> None:
     known, new = [i for i in range(len(LABELS)) if LABELS[i] != 2], LABELS.index(2)
     labels, reference = [LABELS[i] for i in known], case.reference()
 
     def sample(index: int, epoch: int) -> Int8:
         return case.sample(known[index], epoch)
 
-    with case.host() as host:
-        host.train(sample, labels, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
-        reference.train(sample, labels, OPTIONS)
-        assert all(host.infer(x).label != 2 for x in case.clean), "a class without examples never wins"
-        host.enroll(case.clean[new], 2)
-        reference.enroll(case.clean[new], 2)
-        answers = [host.infer(x) for x in case.clean]
+    host.train(sample, labels, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
+    reference.train(sample, labels, OPTIONS)
+    assert all(host.infer(x).label != 2 for x in case.clean), "a class without examples never wins"
+    host.enroll(case.clean[new], 2)
+    reference.enroll(case.clean[new], 2)
+    answers = [host.infer(x) for x in case.clean]
     assert [(a.label, a.score) for a in answers] == [reference.infer(x) for x in case.clean]
     assert not reference.head.deltas[2].any()  # type: ignore[attr-defined]
 
 
-def test_forget_drops_the_head_and_unlearn_the_layers_too(case: Case) -> None:
+def test_forget_drops_the_head_and_unlearn_the_layers_too(case: Case, host: HostModel) -> None:
     assert case.lowered.training is not None
     offset, reference = case.lowered.training.head_offset, case.reference()
-    with case.host() as host:
-        host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
-        reference.train(case.sample, LABELS, OPTIONS)
-        trained = case.learnt(host)
-        assert any(trained[offset:])
-        host.forget()
-        assert case.learnt(host) == trained[:offset] + bytes(len(trained) - offset)
-        assert host.infer(case.clean[0]).score == host.infer(case.clean[0]).output.max(), "nothing is enrolled"
-        reference.head = LINEAR.make(CLASSES, reference.head.features, reference.head.zero_point)  # type: ignore[attr-defined]
-        for x, label in zip(case.clean, LABELS, strict=True):
-            host.enroll(x, label)
-            reference.enroll(x, label)
-        assert [(a.label, a.score) for a in map(host.infer, case.clean)] == [reference.infer(x) for x in case.clean]
-        host.unlearn()
-        assert not any(case.learnt(host))
+    host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
+    reference.train(case.sample, LABELS, OPTIONS)
+    trained = case.learnt(host)
+    assert any(trained[offset:])
+    host.forget()
+    assert case.learnt(host) == trained[:offset] + bytes(len(trained) - offset)
+    assert host.infer(case.clean[0]).score == host.infer(case.clean[0]).output.max(), "nothing is enrolled"
+    reference.head = LINEAR.make(CLASSES, reference.head.features, reference.head.zero_point)  # type: ignore[attr-defined]
+    for x, label in zip(case.clean, LABELS, strict=True):
+        host.enroll(x, label)
+        reference.enroll(x, label)
+    assert [(a.label, a.score) for a in map(host.infer, case.clean)] == [reference.infer(x) for x in case.clean]
+    host.unlearn()
+    assert not any(case.learnt(host))
 
 
-def test_a_second_training_starts_from_the_means_again(case: Case) -> None:
+def test_a_second_training_starts_from_the_means_again(case: Case, host: HostModel) -> None:
     if case.scheme.layers:
         pytest.skip("layers keep what an earlier training taught them")
-    with case.host() as host:
-        host.train(case.sample, LABELS, 3, 0.2)
-        first = case.learnt(host)
-        host.train(case.sample, LABELS[::-1], 3, 0.2)
-        assert case.learnt(host) != first
-        host.train(case.sample, LABELS, 3, 0.2)
-        assert case.learnt(host) == first
+    host.train(case.sample, LABELS, 3, 0.2)
+    first = case.learnt(host)
+    host.train(case.sample, LABELS[::-1], 3, 0.2)
+    assert case.learnt(host) != first
+    host.train(case.sample, LABELS, 3, 0.2)
+    assert case.learnt(host) == first
 
 
 def test_a_head_alone_learns_and_leaves_the_embedding_as_it_was(tmp_path: Path) -> None:

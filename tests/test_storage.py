@@ -110,7 +110,7 @@ def state_of(host: HostModel) -> bytes:
 
 def test_a_loaded_session_infers_like_the_one_that_was_saved(case: Case, host: HostModel) -> None:
     flash = SimulatedFlash(host.state_bytes)
-    host.train(case.sample, LABELS, 3, 0.2)
+    host.train(case.sample, LABELS, 3, 0.05)
     host.save(flash)
     before = [host.infer(x) for x in case.clean]
     with case.host() as other:

@@ -139,11 +139,12 @@ def head_bytes(trainer: ReferenceTrainer) -> bytes:
     return struct.pack("<fi", running.mean, running.seen) + trainer.head.deltas.astype("<i2").tobytes()
 
 
-def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(case: Case, reference: ReferenceTrainer) -> None:
-    with case.host() as host:
-        trained = host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
-        learnt = np.frombuffer(case.learnt(host), np.uint8)
-        answers = [host.infer(x) for x in case.clean]
+def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(
+    case: Case, host: HostModel, reference: ReferenceTrainer
+) -> None:
+    trained = host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
+    learnt = np.frombuffer(case.learnt(host), np.uint8)
+    answers = [host.infer(x) for x in case.clean]
     assert case.lowered.training is not None
     for layer in case.lowered.training.layers:
         name = layer.node.name
@@ -170,43 +171,35 @@ def right(answers: list[int]) -> int:
     return sum(answer == label for answer, label in zip(answers, LABELS, strict=True))
 
 
-def test_training_lowers_the_error_and_answers_the_support_set(case: Case) -> None:
-    with case.host() as host:
-        repeated = host.train(
-            lambda i, e: case.sample(i, e % OPTIONS.epochs if e >= 0 else e), LABELS, 400, DEFAULT_RATE
-        )
-        answers = [host.infer(x).label for x in case.clean]
+def test_training_lowers_the_error_and_answers_the_support_set(case: Case, host: HostModel) -> None:
+    repeated = host.train(lambda i, e: case.sample(i, e % OPTIONS.epochs if e >= 0 else e), LABELS, 400, DEFAULT_RATE)
+    answers = [host.infer(x).label for x in case.clean]
     assert np.mean(repeated.errors[-5:]) < 0.5 * repeated.errors[0]
     assert right(answers) >= SAMPLES - 1  # two classes of noise look alike: at any rate 11 or 12, as chance has it
 
 
-def test_other_labels_teach_something_else(case: Case) -> None:
-    with case.host() as host:
-        host.train(case.sample, LABELS, 2, 0.2)
-        first = case.learnt(host)
-        host.unlearn()
-        assert not any(case.learnt(host)), "unlearn leaves factory weights"
-        host.train(case.sample, [LABELS[1], LABELS[0], *LABELS[2:]], 2, 0.2)
-        assert case.learnt(host) != first
-        host.unlearn()
-        host.train(case.sample, LABELS, 2, 0.2)
-        assert case.learnt(host) == first, "the same task teaches the same bytes"
+def test_other_labels_teach_something_else(case: Case, host: HostModel) -> None:
+    host.train(case.sample, LABELS, 2, 0.2)
+    first = case.learnt(host)
+    host.unlearn()
+    assert not any(case.learnt(host)), "unlearn leaves factory weights"
+    host.train(case.sample, [LABELS[1], LABELS[0], *LABELS[2:]], 2, 0.2)
+    assert case.learnt(host) != first
+    host.unlearn()
+    host.train(case.sample, LABELS, 2, 0.2)
+    assert case.learnt(host) == first, "the same task teaches the same bytes"
 
 
-def test_inference_before_training_is_the_pretrained_networks(case: Case) -> None:
+def test_inference_before_training_is_the_pretrained_networks(case: Case, host: HostModel) -> None:
     fresh = ReferenceTrainer(case.graph, Scheme({}), CLASSES)
-    with case.host() as host:
-        for x in case.clean:
-            assert host.infer(x).features.tobytes() == fresh.features(x).tobytes()
+    for x in case.clean:
+        assert host.infer(x).features.tobytes() == fresh.features(x).tobytes()
 
 
-def test_ten_thousand_steps_neither_drift_nor_break(case: Case) -> None:
+def test_ten_thousand_steps_neither_drift_nor_break(case: Case, host: HostModel) -> None:
     epochs = 10_000 // SAMPLES + 1
-    with case.host() as host:
-        trained = host.train(
-            lambda i, e: case.sample(i, e % OPTIONS.epochs if e >= 0 else e), LABELS, epochs, DEFAULT_RATE
-        )
-        answers = [host.infer(x).label for x in case.clean]
+    trained = host.train(lambda i, e: case.sample(i, e % OPTIONS.epochs if e >= 0 else e), LABELS, epochs, DEFAULT_RATE)
+    answers = [host.infer(x).label for x in case.clean]
     assert np.isfinite(trained.errors).all()
     assert max(trained.errors[-100:]) < trained.errors[0]
     assert right(answers) >= SAMPLES - 1
@@ -266,33 +259,31 @@ def cores_learn_like_the_host(case: Case, board: str, tmp_path: Path) -> None:
     assert ran.stack_bytes < 4096
 
 
-def test_a_session_survives_every_error(case: Case) -> None:
+def test_a_session_survives_every_error(case: Case, host: HostModel) -> None:
     calls = []
 
     def failing(index: int, epoch: int) -> NDArray[np.int8]:
         calls.append(index)
         return case.sample(index, epoch)
 
-    with case.host() as host:
-        with pytest.raises(TinyTrainError, match="status -4"):
-            host.train(failing, [*LABELS[:-1], CLASSES], 1, 0.2)
-        with pytest.raises(TinyTrainError, match="status -1"):
-            host.train(case.sample, LABELS, 1, -0.1)
-        with pytest.raises(TinyTrainError, match="status -1"):
-            host.train(case.sample, [], 1, 0.2)
-        host.unlearn()
-        host.train(case.sample, LABELS, 1, 0.2)
-        assert case.learnt(host) != bytes(len(case.learnt(host)))
+    with pytest.raises(TinyTrainError, match="status -4"):
+        host.train(failing, [*LABELS[:-1], CLASSES], 1, 0.2)
+    with pytest.raises(TinyTrainError, match="status -1"):
+        host.train(case.sample, LABELS, 1, -0.1)
+    with pytest.raises(TinyTrainError, match="status -1"):
+        host.train(case.sample, [], 1, 0.2)
+    host.unlearn()
+    host.train(case.sample, LABELS, 1, 0.2)
+    assert case.learnt(host) != bytes(len(case.learnt(host)))
     assert calls
 
 
-def test_no_rate_is_the_policys_own(case: Case) -> None:
-    with case.host() as host:
-        learnt = []
-        for rate in (0.0, DEFAULT_RATE, 2 * DEFAULT_RATE):
-            host.unlearn()
-            host.train(case.sample, LABELS, 2, rate)
-            learnt.append(case.learnt(host))
+def test_no_rate_is_the_policys_own(case: Case, host: HostModel) -> None:
+    learnt = []
+    for rate in (0.0, DEFAULT_RATE, 2 * DEFAULT_RATE):
+        host.unlearn()
+        host.train(case.sample, LABELS, 2, rate)
+        learnt.append(case.learnt(host))
     assert learnt[0] == learnt[1] != learnt[2]
 
 
@@ -311,29 +302,28 @@ def test_steps_are_in_proportion_to_the_first_epochs_error(case: Case, wrong: in
     assert rates == [0, *[0.5 * share] * (SAMPLES - 1), *[0.25 * share] * SAMPLES]
 
 
-def test_a_stopped_training_keeps_what_it_learnt_and_answers(case: Case) -> None:
+def test_a_stopped_training_keeps_what_it_learnt_and_answers(case: Case, host: HostModel) -> None:
     from tinytrain_compiler.targets import host as ffi
 
-    with case.host() as host:
-        seen = []
+    seen = []
 
-        def stop(user: int, at: ctypes._Pointer) -> int:  # type: ignore[type-arg]
-            seen.append(at[0].sample)
-            return int(len(seen) == 5)
+    def stop(user: int, at: ctypes._Pointer) -> int:  # type: ignore[type-arg]
+        seen.append(at[0].sample)
+        return int(len(seen) == 5)
 
-        def get(user: int, index: int, epoch: int, target: object, label: object) -> int:
-            data = np.ascontiguousarray(case.sample(index, epoch))
-            ctypes.memmove(target, data.ctypes.data, data.size)
-            label[0] = LABELS[index]  # type: ignore[index]
-            return 0
+    def get(user: int, index: int, epoch: int, target: object, label: object) -> int:
+        data = np.ascontiguousarray(case.sample(index, epoch))
+        ctypes.memmove(target, data.ctypes.data, data.size)
+        label[0] = LABELS[index]  # type: ignore[index]
+        return 0
 
-        options = ffi._Options(3, 0.2, 1)
-        wanted = ffi._Samples(SAMPLES, ffi._GET(get), None)
-        with pytest.raises(TinyTrainError, match="status -7"):
-            host._call("train", ctypes.byref(options), ctypes.byref(wanted), ffi._PROGRESS(stop), None)
-        assert len(seen) == 5
-        assert any(case.learnt(host))
-        assert all(host.infer(x).label >= 0 for x in case.clean)
+    options = ffi._Options(3, 0.2, 1)
+    wanted = ffi._Samples(SAMPLES, ffi._GET(get), None)
+    with pytest.raises(TinyTrainError, match="status -7"):
+        host._call("train", ctypes.byref(options), ctypes.byref(wanted), ffi._PROGRESS(stop), None)
+    assert len(seen) == 5
+    assert any(case.learnt(host))
+    assert all(host.infer(x).label >= 0 for x in case.clean)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 12, 49, 50, 97, 256])
