@@ -65,7 +65,7 @@ void tt_float_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_r
         }
         for (int32_t lane = 0; lane < lanes; lane++) {
             const int32_t o = first + lane;
-            const int64_t limit = INT32_MAX;
+            const int64_t limit = p->bias_limit;
             const int64_t moved = (int64_t)s->bias[o] - tt_float_move(sums[lane] * (step * inverse[o]));
             squares += sums[lane] * sums[lane];
             rate->saturated += moved > limit || moved < -limit;

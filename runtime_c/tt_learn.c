@@ -186,7 +186,7 @@ void tt_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *r
         const uint64_t part = (uint32_t)(sum < 0 ? -sum : sum) >> norm_shift;
         squares += part * part;
         const int64_t moved = s->bias[o] - tt_move(sum, tt_mover_of(step, &p->bias_inverse, o, exponent));
-        const int64_t limit = INT32_MAX;
+        const int64_t limit = p->bias_limit;
         rate->saturated += moved > limit || moved < -limit;
         s->bias[o] = (int32_t)(moved > limit ? limit : moved < -limit ? -limit : moved);
     }

@@ -33,6 +33,7 @@ typedef struct tt_learn_params {
     tt_factors weight_inverse;       /* 1 / s_w, per output */
     tt_factors bias_inverse;         /* 1 / (s_w s_x), per output */
     float bias_norm;                 /* four times that of the pretrained biases, in units of a delta at scale 1 */
+    int32_t bias_limit;              /* of their deltas: no accumulator can overflow */
 } tt_learn_params;
 
 /* Running mean of a gradient's squared norm. */

@@ -19,7 +19,7 @@ from tinytrain_compiler.reference import run_all
 from tinytrain_compiler.resources import RUNTIME
 from tinytrain_compiler.training.backward import bias_gradient
 from tinytrain_compiler.training.steps import Running
-from tinytrain_compiler.training.trainer import BIAS_MAX, TrainedTensor, moves_of
+from tinytrain_compiler.training.trainer import TrainedTensor, moves_of
 from tools import require_or_skip
 
 
@@ -146,7 +146,7 @@ int main(void)
     static const int16_t inverses[] = { 32767, 32767 };
     static const tt_conv_params conv;
     static const tt_learn_params layer = { .pretrained = &conv, .outputs = 2, .bias_inverse = { inverses, 0 },
-                                           .bias_norm = 1.0f };
+                                           .bias_norm = 1.0f, .bias_limit = INT32_MAX };
     for (int32_t i = 0; i < 131077 * 2; i++) g[i] = i % 2 ? -32767 : 32767;
     const int32_t pixels[] = { 65537, 65538, 65539, 131077 };
     for (int32_t i = 0; i < 4; i++) {
@@ -178,7 +178,7 @@ def test_bias_sums_stay_in_int32_beyond_65538_pixels(tmp_path: Path) -> None:
         assert gradient.exponent == {65_537: 0, 65_538: 0, 65_539: 1, 131_077: 2}[pixels]
         inverse, outputs = np.full(2, MANTISSA_MAX / 2**15), np.arange(2)
         running = Running(np.float32(2**24), 3)
-        bias = TrainedTensor(np.zeros(2, np.int64), -BIAS_MAX, BIAS_MAX, np.float32(1), inverse, outputs, running)
+        bias = TrainedTensor(np.zeros(2, np.int64), -INT32 + 1, INT32 - 1, np.float32(1), inverse, outputs, running)
         bias.move(moves_of(bias, gradient, 1.0, 1))
         assert [int(v) for v in line.split()[:2]] == bias.deltas.tolist()
         assert np.float32(line.split()[2]) == bias.running.mean

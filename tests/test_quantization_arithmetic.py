@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -23,7 +24,7 @@ from operator_cases import STRATEGIES
 from tinytrain_compiler.errors import UnsupportedModelError
 from tinytrain_compiler.graph import Quantization, Tensor, quantize_multiplier, requantize
 from tinytrain_compiler.ops import operator_of
-from tinytrain_compiler.ops.weighted import accumulator_bound
+from tinytrain_compiler.ops.weighted import INT32_MAX, accumulator_bound, bias_room, requantize_shape
 from tinytrain_compiler.quantize.input_bytes import pixel_map, quantize_samples
 from tinytrain_compiler.reference import run_all
 from tinytrain_compiler.resources import RUNTIME
@@ -115,6 +116,37 @@ def test_no_input_leaves_the_proven_accumulator_bound(op: str) -> None:
     worst = [max(abs(int(b0 + np.where(row > 0, hi, lo) @ row)) for lo, hi in ((-128, 127), (127, -128)))
              for b0, row in zip(folded, w, strict=True)]  # fmt: skip
     assert max(worst) <= accumulator_bound(node, -128) <= 1.01 * max(worst) + 128
+
+
+@pytest.mark.parametrize("y_scale", [1.0, 1e-4])  # requantised without and with a shift
+@pytest.mark.parametrize("zero", [-128, 3, 127])
+def test_no_weights_and_biases_that_are_learnt_leave_the_accumulator(zero: int, y_scale: float) -> None:
+    b = GraphBuilder((3, 3, 4), zero=zero, seed=3)
+    graph = b.build(b.conv2d(b.input, 5, (3, 3), name="stem"))
+    (node,) = graph.nodes
+    quantization = graph.tensors[node.output].quantization
+    tensors = graph.tensors | {
+        node.output: replace(graph.tensors[node.output], quantization=replace(quantization, scale=y_scale))
+    }
+    room, shift = bias_room(node, tensors), requantize_shape(node, tensors)["SHIFT"]
+    assert (shift > 0) == (y_scale < 1)
+    bias = node.constants["bias"].astype(np.int64)
+    for weight in (-128, 127):
+        for moved in (-room, room):
+            learnt = node.constants | {"weights": np.full_like(node.constants["weights"], weight), "bias": bias + moved}
+            assert accumulator_bound(replace(node, constants=learnt), zero) <= INT32_MAX >> shift
+    assert room > (INT32_MAX >> shift) * 0.9
+
+
+def test_a_layer_without_room_to_learn_is_named() -> None:
+    b = GraphBuilder((2, 2, 3))
+    b.conv2d(b.input, 4, name="stem")
+    graph = b.build()
+    graph.nodes[0].constants["bias"][2] = 2**31 - 1 - 2**15
+    with pytest.raises(
+        UnsupportedModelError, match=r"conv2d 'stem': its accumulator leaves no room for what it learns"
+    ):
+        bias_room(graph.nodes[0], graph.tensors)
 
 
 def test_accumulator_that_can_overflow_is_refused_by_name() -> None:

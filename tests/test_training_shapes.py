@@ -25,7 +25,7 @@ from tools import require_or_skip
 
 CLASSES, SAMPLES = 3, 6
 LABELS = [i % CLASSES for i in range(SAMPLES)]
-OPTIONS = TrainOptions(epochs=3, rate=0.3, seed=5)
+RATES = (0.3, 1e5)  # and one that drives deltas to their limits
 ASAN = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 KINDS = ("conv2d", "grouped", "grouped", "depthwise", "depthwise", "max_pool", "max_pool", "vector")
 
@@ -76,7 +76,7 @@ static tt_status get_{n}(void *user, uint32_t index, int32_t epoch, int8_t *inpu
 static int run_{n}(void)
 {{
     static const uint32_t hidden[] = {{ {hidden} }};
-    static const tt_train_options options = {{ 3, 0.3f, 5, NULL }};
+    static const tt_train_options options = {{ 3, {rate}f, 5, NULL }};
     uint8_t *const arena = aligned_alloc(16, ({N}_REGION0_BYTES + 15) / 16 * 16);
     {n}_session *const session = malloc(sizeof *session);
     const tt_samples samples = {{ 6, get_{n}, NULL }};
@@ -92,7 +92,7 @@ static int run_{n}(void)
 
 
 def train_in_c(
-    cases: Sequence[tuple[Graph, Scheme]], directory: Path, compiler: str, flags: Sequence[str]
+    cases: Sequence[tuple[Graph, Scheme]], directory: Path, compiler: str, flags: Sequence[str], rate: float = RATES[0]
 ) -> tuple[subprocess.CompletedProcess[bytes], list[Lowered]]:
     """All networks in one program, the bytes between their buffers poisoned; it prints what they learnt."""
     asan = flags == ASAN
@@ -108,7 +108,7 @@ def train_in_c(
         inputs = ", ".join("{" + ",".join(map(str, x.tolist())) + "}" for x in inputs_of(graph))
         hidden = ", ".join(f"{start}, {size}" for start, size in runs(lowered.plan))
         place = {"learnt": lowered.plan.scratch[LEARNT].offset, "learnt_bytes": lowered.training.learnt_bytes}
-        parts.append(_RUN_ONE.format(n=f"m{i}", N=f"M{i}", inputs=inputs, hidden=hidden, **place))
+        parts.append(_RUN_ONE.format(n=f"m{i}", N=f"M{i}", inputs=inputs, hidden=hidden, rate=rate, **place))
     calls = " || ".join(f"run_m{i}()" for i in range(len(cases)))
     parts.append(f"int main(void) {{ return {calls}; }}\n")
     path = compile_batch(len(cases), directory, "".join(parts), "program", compiler, flags, [])
@@ -127,10 +127,10 @@ def runs(plan: MemoryPlan) -> list[tuple[int, int]]:
     return [(int(free[a]), b - a) for a, b in itertools.pairwise(starts)]
 
 
-def learnt_by_reference(graph: Graph, scheme: Scheme, lowered: Lowered) -> bytes:
+def learnt_by_reference(graph: Graph, scheme: Scheme, lowered: Lowered, rate: float) -> bytes:
     """The `learnt` buffer as the reference's session would hold it."""
     trainer, inputs = ReferenceTrainer(graph, scheme, CLASSES), inputs_of(graph)
-    trainer.train(lambda index, epoch: inputs[index], LABELS, OPTIONS)
+    trainer.train(lambda index, epoch: inputs[index], LABELS, TrainOptions(epochs=3, rate=rate, seed=5))
     assert lowered.training is not None
     buffer = np.zeros(lowered.training.learnt_bytes, np.uint8)
 
@@ -153,16 +153,17 @@ def cases() -> list[tuple[Graph, Scheme]]:
     return sample(trained_networks(), 16)
 
 
+@pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize(("compiler", "flags"), [("gcc", OPTIMISE), ("clang", ASAN)])
 def test_every_shape_learns_the_references_bytes_inside_its_buffers(
-    cases: list[tuple[Graph, Scheme]], tmp_path: Path, compiler: str, flags: Sequence[str]
+    cases: list[tuple[Graph, Scheme]], tmp_path: Path, compiler: str, flags: Sequence[str], rate: float
 ) -> None:
     require_or_skip(compiler)
-    ran, written = train_in_c(cases, tmp_path, compiler, flags)
+    ran, written = train_in_c(cases, tmp_path, compiler, flags, rate)
     assert (ran.returncode, ran.stderr.decode()) == (0, "")
     at, moved = 0, 0
     for (graph, scheme), lowered in zip(cases, written, strict=True):
-        expected = learnt_by_reference(graph, scheme, lowered)
+        expected = learnt_by_reference(graph, scheme, lowered, rate)
         assert ran.stdout[at : at + len(expected)] == expected, f"{scheme}\n{describe(graph)}"
         at += len(expected)
         moved += np.count_nonzero(np.frombuffer(expected, np.uint8))

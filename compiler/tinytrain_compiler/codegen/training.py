@@ -17,6 +17,7 @@ from ..graph.gradient import Factors, quantize_factors
 from ..memory import MemoryPlan
 from ..ops import operator_of
 from ..ops.backward import limits
+from ..ops.weighted import bias_room
 from ..training.plan import LOSS_SCRATCH, Action, LearntLayer, TrainingPlan, parameter_bytes
 from ..training.pool import LEARNT, FisherInput
 from ..training.selection import Candidate, layer_cost
@@ -204,6 +205,7 @@ class TrainingText:
             **self._constants(node, layer),
             "weight_norm": float(weight_norm(node, channels)) if channels else 0.0,
             "bias_norm": float(bias_norm(self._graph, node)),
+            "bias_limit": bias_room(node, self._graph.tensors),
             "offsets": layer,
         }
 

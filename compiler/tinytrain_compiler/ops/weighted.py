@@ -28,8 +28,22 @@ def output_multiplier(node: Node, tensors: Mapping[str, Tensor]) -> Multiplier:
 def requantize_shape(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """Constants of a kernel's requantisation: clip limits, shift, and whether acc << shift always fits int32."""
     shift = output_multiplier(node, tensors).shift
-    fits = accumulator_bound(node, tensors[node.inputs[0]].quantization.zero_point) << shift <= INT32_MAX
+    fits = accumulator_bound(node, tensors[node.inputs[0]].quantization.zero_point) <= INT32_MAX >> shift
     return {"LOW": node.attributes.low, "HIGH": node.attributes.high, "SHIFT": shift, "FITS": int(fits)}
+
+
+def bias_room(node: Node, tensors: Mapping[str, Tensor]) -> int:
+    """How far a bias may move, in its own steps, so that accumulators still fit whatever int8 weights the layer learns.
+
+    docs/numerics.md, "Updates". Errors: UnsupportedModelError where there is no room.
+    """
+    shape = requantize_shape(node, tensors)
+    largest = INT32_MAX >> (shape["SHIFT"] if shape["FITS"] else 0)
+    weights, bias = node.constants["weights"], node.constants["bias"].astype(np.int64)
+    room = largest - int(np.abs(bias).max()) - 2 * 128 * 128 * int(weights[0].size)
+    if room <= 0:
+        raise _problem(node, "its accumulator leaves no room for what it learns", "leave it out of what is trained")
+    return room
 
 
 def accumulator_bound(node: Node, input_zero_point: int) -> int:

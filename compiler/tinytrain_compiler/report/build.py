@@ -11,11 +11,11 @@ from ..graph import Graph
 from ..memory import MemoryPlan
 from ..ops import operator_of
 from ..ops.backward import TRAINED_MARGIN
+from ..ops.weighted import bias_room
 from ..training.plan import TrainingPlan
 from ..training.pool import SelectionPlan
 from ..training.scheme import backward_nodes
 from ..training.selection import UNLIMITED
-from ..training.trainer import BIAS_MAX
 from .budget import FlashUse, SramUse, state_bytes
 from .purposes import purpose_use, step_name
 
@@ -100,7 +100,11 @@ def build_report(
         },
         "storage": {"state_bytes": state_bytes(classes, f.bytes, training.learnt_bytes if training else 0), "slots": 2},
         "quantization": {"calibration": calibration, "top1_agreement": top1_agreement},
-        "training": {"policy": policy, "head": head, **(_training(plan, training) if training is not None else {})},
+        "training": {
+            "policy": policy,
+            "head": head,
+            **(_training(graph, plan, training) if training is not None else {}),
+        },
         "steps": _steps(graph, training),
         "layers": layers,
         "buffers": [
@@ -135,10 +139,11 @@ def _steps(graph: Graph, training: TrainingPlan | None) -> int:
     return len(graph.nodes) + (0 if training is None else 1 + len(backward_nodes(graph, training.scheme)))
 
 
-def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
+def _training(graph: Graph, plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
     """What learns, and where what it learns ends. Bytes are those of a purpose that are live at once, at most."""
     largest = purpose_use([p.buffer for p in plan.placements]).largest
     kept = training.formats.rounding
+    rooms = [bias_room(layer.node, graph.tensors) for layer in training.layers]
     return {
         "gradients": training.formats.gradients.name,
         "rounding": kept.name,
@@ -156,7 +161,7 @@ def _training(plan: MemoryPlan, training: TrainingPlan) -> dict[str, Any]:
         "biases": sum(len(layer.node.constants["bias"]) for layer in training.layers),
         "saturation": {
             "weight_delta": kept.limit / 2**kept.fraction_bits,  # in steps of the int8 weight
-            "bias_delta": BIAS_MAX,  # in steps of the int32 bias
+            "bias_delta": min(rooms, default=None),  # in steps of the int32 bias; of the layer with the least room
             "weight_growth": TRAINED_MARGIN,  # of a layer's absolute weights, until its gradients may saturate
         },
         "layers": [

@@ -26,6 +26,7 @@ from ..graph import Graph, Node
 from ..graph.gradient import FACTOR_BITS, Gradient, quantize_factors, shift_round
 from ..ops import Int8, operator_of
 from ..ops.base import ParameterGradient
+from ..ops.weighted import bias_room
 from ..reference.executor import run_all
 from .backward import backward
 from .draws import Draws, mix
@@ -57,7 +58,6 @@ from .stochastic import SampleRandom, round_stochastically
 FISHER_SAMPLES = 16  # that a selection without options is made on; TT_FISHER_SAMPLES of runtime_c/tinytrain.h
 CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
 DELTA_BITS = NEAREST.fraction_bits  # of a weight's step
-BIAS_MAX = 2**31 - 1
 BIAS_PACE = 4  # of the steps of biases, relative to those of weights; chosen on omniglot alone, docs/training.md
 NORM_BITS = 23  # accumulators are shifted to this many bits before they are squared
 
@@ -143,7 +143,8 @@ class ReferenceTrainer:
         units = bias_units(self.graph, node)
         zero = np.zeros(len(units), np.int64)
         norm = bias_norm(self.graph, node)
-        self.biases[node.name] = TrainedTensor(zero, -BIAS_MAX, BIAS_MAX, norm, 1 / units, np.arange(len(units)))
+        room = bias_room(node, self.graph.tensors)
+        self.biases[node.name] = TrainedTensor(zero, -room, room, norm, 1 / units, np.arange(len(units)))
         channels = list(self.scheme.layers[node.name].channels)
         if channels:
             self.weights[node.name] = self._factory_weights(node, channels)
