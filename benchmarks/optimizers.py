@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from float_training import Network, Task
 
 SCHEME = Path(__file__).parents[1] / "examples" / "schemes" / "mcunet_5fps_49kb.toml"
-FIRST_RATES = {"SGD": 0.02, "momentum 0.9": 0.002, "Adam": 0.001, "Adam, rate E / sqrt(N)": 0.01, "normalised": 0.04}
+FIRST_RATES = {"SGD": 0.02, "momentum 0.9": 0.002, "Adam": 0.001, "Adam, rate E / sqrt(N)": 0.01, "normalised": 0.02}
 PROTOTYPES = "no training"
 REFERENCE = "normalised"
 
