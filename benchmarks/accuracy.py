@@ -22,7 +22,7 @@ from typing import Any
 from tinytrain_compiler.compile import compile_model
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
 from tinytrain_compiler.evaluate import EPOCHS, LearnerOptions, evaluate, load_episodes, load_pack
-from tinytrain_compiler.evaluate.statistics import Estimate, average, estimate
+from tinytrain_compiler.evaluate.statistics import average, estimate
 from tinytrain_compiler.training.formats import DEFAULT, GRADIENTS, ROUNDINGS
 
 SCHEMES = Path(__file__).parents[1] / "examples" / "schemes"
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace, results: Results) -> None:
                                      options=options, workers=args.jobs, emulation=False)  # fmt: skip
                     known[name] = found["policies"][policy]["per_episode"]
                     args.results.write_text(json.dumps(results))
-                    print(f"{backbone} {variant} {name}: {text(estimate(known[name]))}", flush=True)
+                    print(f"{backbone} {variant} {name}: {estimate(known[name])}", flush=True)
 
 
 def table(results: Results, backbone: str, packs: Sequence[str]) -> str:
@@ -101,16 +101,12 @@ def table(results: Results, backbone: str, packs: Sequence[str]) -> str:
     for variant, found in results[backbone].items():
         if not set(packs) <= set(found):
             continue
-        cells = [text(estimate(found[name])) for name in packs]
+        cells = [f"{estimate(found[name])}" for name in packs]
         pairs = [[a - b for a, b in zip(found[name], reference.get(name, ()), strict=False)] for name in packs]
-        against = text(average(pairs), "+") if all(pairs) and variant != "sparse-update" else ""
-        mean = text(average([found[name] for name in packs]))
+        against = f"{average(pairs):+}" if all(pairs) and variant != "sparse-update" else ""
+        mean = average([found[name] for name in packs])
         lines.append(f"| {variant} | " + " | ".join(cells) + f" | {mean} | {against} |")
     return "\n".join(lines)
-
-
-def text(found: Estimate, sign: str = "") -> str:
-    return f"{found.mean:{sign}.1f} +- {found.half_width or 0:.1f}"
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from tinytrain_compiler.errors import TinyTrainError, UsageError
 from tinytrain_compiler.evaluate import load_episodes, load_pack
 from tinytrain_compiler.evaluate.evaluate import EPOCHS
 from tinytrain_compiler.evaluate.packs import to_inputs
-from tinytrain_compiler.evaluate.statistics import Estimate, average, estimate
+from tinytrain_compiler.evaluate.statistics import average, estimate
 from tinytrain_compiler.frontends.canonicalize import canonicalize
 from tinytrain_compiler.frontends.onnx_file import load_model
 from tinytrain_compiler.training.draws import mix
@@ -102,10 +102,6 @@ def tuned(study: Study, optimizer: str, count: int) -> float:
     return FIRST_RATES[optimizer] * 2.0**best
 
 
-def text(found: Estimate, sign: str = "") -> str:
-    return f"{found.mean:{sign}.1f}" + (f" +- {found.half_width:.1f}" if found.half_width is not None else "")
-
-
 def table(found: dict[str, list[list[float]]], packs: list[str], rates: dict[str, float], network: Network) -> str:
     """found: optimiser -> pack by pack, the accuracy of each episode."""
     from float_training import RULES
@@ -115,9 +111,9 @@ def table(found: dict[str, list[list[float]]], packs: list[str], rates: dict[str
     lines = [f"| {' | '.join(titles)} |".replace("|  |", "| |"), "|---" * len(titles) + "|"]
     for optimizer, accuracies in found.items():
         pairs = [[a - b for a, b in zip(*both, strict=True)] for both in zip(accuracies, found[REFERENCE], strict=True)]
-        against = "" if optimizer == REFERENCE else text(average(pairs), "+")
+        against = "" if optimizer == REFERENCE else f"{average(pairs):+}"
         cells = [optimizer, f"{rates[optimizer]:.3g}" if optimizer in rates else ""]
-        cells += [text(estimate(a)) for a in accuracies] + [text(average(accuracies)), against]
+        cells += [f"{estimate(a)}" for a in accuracies] + [f"{average(accuracies)}", against]
         if rule := RULES.get(optimizer):
             each = f"{4 * rule.per_value}" if rule.per_value else f"{4 * rule.per_tensor} a tensor"
             cells += [each if rule.per_value + rule.per_tensor else "0"]

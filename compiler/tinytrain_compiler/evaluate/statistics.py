@@ -20,6 +20,10 @@ class Estimate:
     mean: float
     half_width: float | None
 
+    def __format__(self, sign: str) -> str:
+        """63.0 ± 1.2; with a sign: f"{difference:+}"."""
+        return f"{self.mean:{sign}.1f}" + ("" if self.half_width is None else f" ± {self.half_width:.1f}")
+
     @property
     def excludes_zero(self) -> bool:
         return self.half_width is not None and abs(self.mean) > self.half_width

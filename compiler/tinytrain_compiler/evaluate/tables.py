@@ -95,7 +95,7 @@ def _accuracy_rows(results: Sequence[Result]) -> list[list[str]]:
         entries = [r["policies"][name] for r in results]
         steps = [e["instructions_per_step"] for e in entries if e["instructions_per_step"] is not None]
         sram = max(e["sram_bytes"] for e in entries)  # packs may need models with room for more or fewer classes
-        rows.append([name, *map(_plain, estimates), f"{sram:,}", f"{max(steps):,}" if steps else "-"])
+        rows.append([name, *map(format, estimates), f"{sram:,}", f"{max(steps):,}" if steps else "-"])
     return rows
 
 
@@ -104,10 +104,5 @@ def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _plain(e: Estimate) -> str:
-    return f"{e.mean:.1f}" if e.half_width is None else f"{e.mean:.1f} ± {e.half_width:.1f}"
-
-
 def _signed(e: Estimate) -> str:
-    text = f"{e.mean:+.1f}" if e.half_width is None else f"{e.mean:+.1f} ± {e.half_width:.1f}"
-    return text + " *" * e.excludes_zero
+    return f"{e:+}" + " *" * e.excludes_zero
