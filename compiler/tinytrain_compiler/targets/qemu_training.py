@@ -13,7 +13,7 @@ from ..boards import Board
 from ..errors import TinyTrainError
 from ..ops import Int8
 from ..training.heads import PROTOTYPE, HeadKind
-from ..training.trainer import CLEAN, FISHER_SAMPLES, TrainOptions, visiting_order
+from ..training.trainer import CLEAN, FISHER_SAMPLES, TrainOptions, measured_samples, visiting_order
 from .firmware import Firmware
 from .qemu import Progress, execute
 
@@ -65,8 +65,7 @@ def training_visits(
     not choose what learns, or without looking at samples.
     """
     yield from (Visit("prototype", index, CLEAN) for index in range(count))
-    most = min(FISHER_SAMPLES, count)
-    measured = [i * count // most for i in range(most)] if fisher_passes else []
+    measured = measured_samples(FISHER_SAMPLES, count) if fisher_passes else []
     for fisher_pass in range(fisher_passes):
         yield from (Visit("fisher", index, 0, copies > 0 and fisher_pass > 0) for index in measured)
     for epoch in range(options.epochs):

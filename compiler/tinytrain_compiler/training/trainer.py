@@ -28,6 +28,7 @@ from ..ops import Int8, operator_of
 from ..ops.base import ParameterGradient
 from ..ops.weighted import bias_room
 from ..reference.executor import run_all
+from ..reference.head import MAX_SHOTS
 from .backward import backward
 from .draws import Draws, mix
 from .float32 import FLOAT32 as FLOAT32_RULES
@@ -55,7 +56,7 @@ from .selection import (
 from .steps import STEP_BITS, Floats, Running, scaled, step_length, step_size
 from .stochastic import SampleRandom, round_stochastically
 
-FISHER_SAMPLES = 16  # that a selection without options is made on; TT_FISHER_SAMPLES of runtime_c/tinytrain.h
+FISHER_SAMPLES = 40  # that a selection without options is made on; TT_FISHER_SAMPLES of runtime_c/tinytrain.h
 CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
 DELTA_BITS = NEAREST.fraction_bits  # of a weight's step
 BIAS_PACE = 4  # of the steps of biases, relative to those of weights; chosen on omniglot alone, docs/training.md
@@ -198,9 +199,7 @@ class ReferenceTrainer:
             scores = np.concatenate([l2_scores(c.node) for c in self._candidates])
         else:
             self.recompute_prototypes(sample, labels)
-            count = min(options.samples, len(labels))
-            for i in range(count):
-                index = i * len(labels) // count
+            for index in measured_samples(options.samples, len(labels)):
                 self._add_fisher(scores, sample(index, 0), labels[index])
         ranking = [np.float32(-i) for i in range(len(self._candidates))]  # as the compiler listed them
         if options.selector == "layer-score":
@@ -230,7 +229,13 @@ class ReferenceTrainer:
     def _add_fisher(self, scores: NDArray[np.float32], x: Int8, label: int) -> None:
         graph = self.effective()
         values = run_all(graph, x)
-        gradient, _ = self.head.loss(values[self.graph.features].reshape(-1), label)
+        features = values[self.graph.features].reshape(-1)
+        leaves = 1 < self.head.shots[label] < MAX_SHOTS  # its own class mean
+        if leaves:
+            self.head.leave_out(features, label)
+        gradient, _ = self.head.loss(features, label)
+        if leaves:
+            self.head.enroll(features, label)
         shape = self.graph.tensors[self.graph.features].shape
         gradient = replace(gradient, mantissa=gradient.mantissa.reshape(shape))
         observe = fisher_observer(self.graph, self._candidates, scores, values, self._formats.gradients.name)
@@ -301,6 +306,12 @@ class ReferenceTrainer:
         self.head = self._new_head()
         for i, label in enumerate(labels):
             self.enroll(sample(i, CLEAN), label)
+
+
+def measured_samples(most: int, count: int) -> list[int]:
+    """Which samples of a support set a Fisher pass looks at: evenly spaced, at most `most`."""
+    measured = min(most, count)
+    return [i * count // measured for i in range(measured)]
 
 
 def visiting_order(count: int, epoch: int, seed: int) -> list[int]:
