@@ -108,7 +108,7 @@ typedef enum tt_selector {
 } tt_selector;
 
 /* Samples that Fisher information is measured on, at most, where the options do not say. */
-#define TT_FISHER_SAMPLES 40
+#define TT_FISHER_SAMPLES 16
 
 /* Fields of 0: as compiled. */
 typedef struct tt_select_options {

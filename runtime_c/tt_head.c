@@ -17,15 +17,6 @@ tt_status tt_head_enroll(const tt_session *s, const int8_t *features, int32_t la
     return TT_OK;
 }
 
-void tt_head_leave_out(const tt_session *s, const int8_t *features, int32_t label)
-{
-    int16_t *sum = s->sums + (size_t)label * s->model->features;
-    for (uint32_t i = 0; i < s->model->features; i++) {
-        sum[i] = (int16_t)(sum[i] - features[i]);
-    }
-    s->shots[label]--;
-}
-
 uint32_t tt_square_root(uint64_t value)
 {
     uint64_t root = 0;

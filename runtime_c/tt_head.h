@@ -12,9 +12,6 @@
 /* Add one embedding to a class. TT_ERR_FULL leaves the class as it was. */
 tt_status tt_head_enroll(const tt_session *s, const int8_t *features, int32_t label);
 
-/* Take one embedding out of a class with 2 to TT_MAX_SHOTS - 1 examples; tt_head_enroll() puts it back. */
-void tt_head_leave_out(const tt_session *s, const int8_t *features, int32_t label);
-
 /* floor(sqrt(value)), bit by bit. */
 uint32_t tt_square_root(uint64_t value);
 

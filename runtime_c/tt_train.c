@@ -138,18 +138,9 @@ tt_status tt_measure(tt_session *s, const tt_source *from, uint32_t index, const
     int32_t label;
     const tt_status status = features_of(s, from, index, 0, &label);
     if (status == TT_OK) {
-        /* What a sample's own class mean owes to it says nothing about other samples. */
-        const int32_t leaves = s->shots[label] > 1 && s->shots[label] < TT_MAX_SHOTS;
-        l->suffix(s->regions, TT_KEEP_FISHER + fisher->group);
-        if (leaves) {
-            tt_head_leave_out(s, embedding(s), label);
-        }
         int32_t error;
-        const int32_t exponent = loss(s, NULL, label, &error);
-        if (leaves) {
-            (void)tt_head_enroll(s, embedding(s), label);
-        }
-        l->backward(s->regions, NULL, fisher, exponent);
+        l->suffix(s->regions, TT_KEEP_FISHER + fisher->group);
+        l->backward(s->regions, NULL, fisher, loss(s, NULL, label, &error));
     }
     return status;
 }

@@ -25,9 +25,9 @@ from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.trainer import FISHER_SAMPLES
 from tools import require_or_skip
 
-COUNT, EPOCHS = 45, 3  # more samples than are measured
+COUNT, EPOCHS = 21, 3  # more samples than are measured
 LABELS = [i % CLASSES for i in range(COUNT)]
-MEASURED = [i for i in range(COUNT) if i % 9 != 8]  # i * 45 // 40
+MEASURED = [0, 1, 2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 15, 17, 18, 19]  # i * 21 // 16
 OPTIONS = replace(TRAINING, epochs=EPOCHS)
 CLEAN = -1
 SMALL = 896  # bytes of a pool that takes two Fisher passes a sample
@@ -37,7 +37,8 @@ def pictures(case: Case) -> Callable[[int, int], Int8]:
     """COUNT different ones, and as many copies of each as there are epochs."""
 
     def sample(index: int, epoch: int) -> Int8:
-        return np.roll(case.sample(index % 12, epoch), 7 * (index // 12))
+        flipped: Int8 = case.sample(index % 12, epoch)[:: 1 if index < 12 else -1]
+        return flipped
 
     return sample
 

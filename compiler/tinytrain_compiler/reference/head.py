@@ -38,11 +38,6 @@ class PrototypeHead:
         self.sums[label] += features.astype(np.int16)
         self.shots[label] += 1
 
-    def leave_out(self, features: Int8, label: int) -> None:
-        """Take one embedding out of a class with 2 to MAX_SHOTS - 1 examples."""
-        self.sums[label] -= features.astype(np.int16)
-        self.shots[label] -= 1
-
     def classify(self, features: Int8) -> tuple[int, int]:
         """(label, score): the most similar class and its cosine, with SCORE_BITS fraction bits.
 

@@ -24,9 +24,6 @@ class Head(Protocol):
     def enroll(self, features: Int8, label: int) -> None:
         """Add an embedding (features,) to a class."""
 
-    def leave_out(self, features: Int8, label: int) -> None:
-        """Take it out again, of a class with 2 to MAX_SHOTS - 1 examples."""
-
     def classify(self, features: Int8) -> tuple[int, int]:
         """(label, score); (-1, 0) while no class is enrolled."""
 

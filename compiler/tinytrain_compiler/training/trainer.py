@@ -28,7 +28,6 @@ from ..ops import Int8, operator_of
 from ..ops.base import ParameterGradient
 from ..ops.weighted import bias_room
 from ..reference.executor import run_all
-from ..reference.head import MAX_SHOTS
 from .backward import backward
 from .draws import Draws, mix
 from .float32 import FLOAT32 as FLOAT32_RULES
@@ -56,7 +55,7 @@ from .selection import (
 from .steps import STEP_BITS, Floats, Running, scaled, step_length, step_size
 from .stochastic import SampleRandom, round_stochastically
 
-FISHER_SAMPLES = 40  # that a selection without options is made on; TT_FISHER_SAMPLES of runtime_c/tinytrain.h
+FISHER_SAMPLES = 16  # that a selection without options is made on; TT_FISHER_SAMPLES of runtime_c/tinytrain.h
 CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
 DELTA_BITS = NEAREST.fraction_bits  # of a weight's step
 BIAS_PACE = 4  # of the steps of biases, relative to those of weights; chosen on omniglot alone, docs/training.md
@@ -229,13 +228,7 @@ class ReferenceTrainer:
     def _add_fisher(self, scores: NDArray[np.float32], x: Int8, label: int) -> None:
         graph = self.effective()
         values = run_all(graph, x)
-        features = values[self.graph.features].reshape(-1)
-        leaves = 1 < self.head.shots[label] < MAX_SHOTS  # its own class mean
-        if leaves:
-            self.head.leave_out(features, label)
-        gradient, _ = self.head.loss(features, label)
-        if leaves:
-            self.head.enroll(features, label)
+        gradient, _ = self.head.loss(values[self.graph.features].reshape(-1), label)
         shape = self.graph.tensors[self.graph.features].shape
         gradient = replace(gradient, mantissa=gradient.mantissa.reshape(shape))
         observe = fisher_observer(self.graph, self._candidates, scores, values, self._formats.gradients.name)
