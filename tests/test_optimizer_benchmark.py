@@ -16,6 +16,7 @@ from tinytrain_compiler.frontends.float_passes.runtime import new_session
 from tinytrain_compiler.frontends.onnx_file import load_model
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.steps import Running, step_length
+from tinytrain_compiler.training.trainer import BIAS_PACE
 
 ROOT = Path(__file__).resolve().parents[1]
 BACKBONE = ROOT / "examples" / "backbone" / "backbone64.onnx"
@@ -47,16 +48,19 @@ def test_the_float_network_computes_what_onnxruntime_does(benchmark: SimpleNames
     np.testing.assert_allclose(found, expected.reshape(1, -1), atol=1e-4)
 
 
-def test_a_normalised_step_is_as_long_as_the_devices(benchmark: SimpleNamespace) -> None:
+@pytest.mark.parametrize(("shape", "pace"), [((3, 1), 1), ((3,), BIAS_PACE)], ids=["weights", "biases"])
+def test_a_normalised_step_is_as_long_as_the_devices(
+    benchmark: SimpleNamespace, shape: tuple[int, ...], pace: int
+) -> None:
     torch = benchmark.torch
-    pretrained, rng = np.float32([3, 0, -4]), np.random.default_rng(1)
+    pretrained, rng = np.float32([3, 0, -4]).reshape(shape), np.random.default_rng(1)
     weight, running = torch.tensor(pretrained, requires_grad=True), Running()
     optimizer = benchmark.float_training.Normalized([weight], lr=0.25)
     expected = pretrained.astype(np.float64)
-    for gradient in rng.normal(size=(6, 3)).astype(np.float32):
+    for gradient in rng.normal(size=(6, *shape)).astype(np.float32):
         weight.grad = torch.tensor(gradient)
         optimizer.step()
-        expected -= step_length(0.25, 1, np.float32(5), running.mean) * gradient
+        expected -= step_length(0.25, 1, np.float32(5 * pace), running.mean) * gradient
         running.update(np.float32((gradient**2).sum()))
         np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-5)
 
