@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.emit import ModelInfo
-from tinytrain_compiler.compile import emit, lower
 from tinytrain_compiler.graph import Graph, Node, Quantization, Tensor, verify
+from tinytrain_compiler.lowering import emit, lower
 from tinytrain_compiler.ops import operator_of
 from tinytrain_compiler.ops.add import AddAttributes
 from tinytrain_compiler.ops.conv2d import Conv2dAttributes

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.emit import ModelInfo
-from tinytrain_compiler.compile import Lowered, emit, lower
 from tinytrain_compiler.graph import Graph, Node, Quantization, Tensor, verify
+from tinytrain_compiler.lowering import Lowered, emit, lower
 from tinytrain_compiler.memory import MemoryPlan, Placement
 from tinytrain_compiler.ops.add import AddAttributes
 from tinytrain_compiler.ops.avg_pool import AvgPoolAttributes

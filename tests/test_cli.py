@@ -18,7 +18,7 @@ from conftest import Cli
 from onnx_models import ModelBuilder
 from tinytrain_compiler import Artifacts, __version__
 from tinytrain_compiler.boards import list_boards
-from tinytrain_compiler.compile import write_files
+from tinytrain_compiler.output_folder import write_files
 from tools import require_or_skip
 
 COMMANDS = Path(sys.executable).parent

@@ -11,10 +11,10 @@ from networks import NETWORKS
 from test_training import Case
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.kernels import kernel_table
-from tinytrain_compiler.compile import Lowered
-from tinytrain_compiler.report.budget import KERNEL_CODE, STORAGE_CODE, code_bound, kernel_code
-from tinytrain_compiler.report.training_budget import KERNEL_CODE as GRADIENT_CODE
-from tinytrain_compiler.report.training_budget import gradient_code, training_flash
+from tinytrain_compiler.fit.budget import KERNEL_CODE, STORAGE_CODE, code_bound, kernel_code
+from tinytrain_compiler.fit.training_budget import KERNEL_CODE as GRADIENT_CODE
+from tinytrain_compiler.fit.training_budget import gradient_code, training_flash
+from tinytrain_compiler.lowering import Lowered
 from tinytrain_compiler.targets.firmware import Firmware, build_firmware
 from tools import require_or_skip
 

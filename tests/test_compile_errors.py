@@ -15,8 +15,8 @@ from conftest import Cli, Ran
 from onnx import TensorProto, helper
 from onnx_models import ModelBuilder, small_cnn
 from tinytrain_compiler import Artifacts, compile_model
-from tinytrain_compiler.compile import write_files
 from tinytrain_compiler.errors import UsageError
+from tinytrain_compiler.output_folder import write_files
 from tinytrain_compiler.resources import BOARDS
 
 Refuse = Callable[..., Ran]
@@ -289,8 +289,8 @@ def test_a_policy_that_has_to_pass_an_operator_without_backward_rule_says_so(tmp
     """Softmax has none: the layer is named, and nothing is written."""
     from graphs import GraphBuilder
     from tinytrain_compiler.boards import load_board
-    from tinytrain_compiler.compile import lower
     from tinytrain_compiler.errors import TinyTrainError
+    from tinytrain_compiler.lowering import lower
     from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 
     b = GraphBuilder((8, 8, 3))

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from test_backward_graph import make_case, networks
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.emit import ModelInfo
-from tinytrain_compiler.compile import Lowered, compile_model, emit, lower, write_files
+from tinytrain_compiler.compile import compile_model
 from tinytrain_compiler.errors import UsageError
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.graph.gradient import Gradient
+from tinytrain_compiler.lowering import Lowered, emit, lower
 from tinytrain_compiler.ops.base import Kernel, NoBackwardRuleError
+from tinytrain_compiler.output_folder import write_files
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board

@@ -11,16 +11,16 @@ from graphs import GraphBuilder, describe, layout_of, random_inputs, write_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinytrain_compiler.boards import Bank, load_board
-from tinytrain_compiler.compile import lower
 from tinytrain_compiler.errors import DoesNotFitError
+from tinytrain_compiler.fit.budget import check_fit
+from tinytrain_compiler.fit.policy_fit import largest_buffers
 from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.lowering import lower
 from tinytrain_compiler.memory import Buffer, MemoryPlan, Span, buffers_of, plan_memory
 from tinytrain_compiler.memory.lifetimes import align, lower_bound
 from tinytrain_compiler.memory.planner import MAX_REGIONS, extent, place
 from tinytrain_compiler.ops import operator_of
 from tinytrain_compiler.reference import run_all
-from tinytrain_compiler.report import check_fit
-from tinytrain_compiler.report.policy_fit import largest_buffers
 from tinytrain_compiler.resources import BOARDS, RUNTIME
 from tinytrain_compiler.targets.host import HostModel
 from tools import require_or_skip

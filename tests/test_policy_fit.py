@@ -12,10 +12,10 @@ from conftest import Cli, Ran
 from test_memory_planner import two_bank_board
 from test_training import network
 from tinytrain_compiler.boards import load_board
-from tinytrain_compiler.compile import lower
 from tinytrain_compiler.errors import DoesNotFitError
+from tinytrain_compiler.fit.policy_fit import plan_that_fits
 from tinytrain_compiler.graph import Graph
-from tinytrain_compiler.report import plan_that_fits
+from tinytrain_compiler.lowering import lower
 from tinytrain_compiler.training.policies import read_scheme
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer, embedding_layers
 from tinytrain_compiler.training.smaller import scheme_file, smaller_schemes

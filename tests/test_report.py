@@ -13,11 +13,11 @@ from rich.console import Console
 from test_training import network
 from tinytrain_compiler import Artifacts
 from tinytrain_compiler.boards import load_board
-from tinytrain_compiler.compile import lower
+from tinytrain_compiler.fit.budget import session_bytes
 from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.lowering import lower
 from tinytrain_compiler.memory import Buffer, Extra, Span
 from tinytrain_compiler.report import build_report, print_report
-from tinytrain_compiler.report.budget import session_bytes
 from tinytrain_compiler.report.terminal import BAR
 from tinytrain_compiler.training.scheme import Scheme
 

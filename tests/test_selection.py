@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from test_training import CLASSES, LABELS, ONE, OPTIONS, THREE, TWO, samples
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.emit import ModelInfo
-from tinytrain_compiler.compile import emit, lower, write_files
 from tinytrain_compiler.errors import DoesNotFitError, TinyTrainError
 from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.lowering import emit, lower
 from tinytrain_compiler.ops import Int8
+from tinytrain_compiler.output_folder import write_files
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import WARNINGS, HostModel, _SelectOptions
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from graphs import GraphBuilder
 from tinytrain_compiler.boards import load_board
-from tinytrain_compiler.compile import compile_model, lower
+from tinytrain_compiler.compile import compile_model
 from tinytrain_compiler.errors import UsageError
+from tinytrain_compiler.lowering import lower
 from tinytrain_compiler.resources import RUNTIME
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.options import LearningOptions

@@ -19,11 +19,11 @@ from test_training import CLASSES, LABELS, Case, network
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.digest import state_digest
 from tinytrain_compiler.codegen.project import C_FLAGS, LINK_FLAGS, WARNING_FLAGS, render_project
-from tinytrain_compiler.compile import lower
 from tinytrain_compiler.errors import TinyTrainError
+from tinytrain_compiler.fit.budget import RUNTIME_CODE, STORAGE_CODE, state_bytes
 from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.lowering import lower
 from tinytrain_compiler.quantize.input_bytes import PixelMap
-from tinytrain_compiler.report.budget import RUNTIME_CODE, STORAGE_CODE, state_bytes
 from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import WARNINGS, HostModel
 from tinytrain_compiler.training.options import LearningOptions

@@ -12,9 +12,10 @@ from graphs import GraphBuilder, layout_of, random_inputs
 from numpy.typing import NDArray
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.emit import ModelInfo
-from tinytrain_compiler.compile import Lowered, emit, lower, write_files
 from tinytrain_compiler.errors import TinyTrainError
 from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.lowering import Lowered, emit, lower
+from tinytrain_compiler.output_folder import write_files
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import HostModel

@@ -13,8 +13,8 @@ from batch import compile_batch, sample
 from graphs import GraphBuilder, describe, gaps, random_inputs, write_model
 from hypothesis import strategies as st
 from operator_cases import window_of, zeros
-from tinytrain_compiler.compile import Lowered
 from tinytrain_compiler.graph import Graph, Node
+from tinytrain_compiler.lowering import Lowered
 from tinytrain_compiler.memory import MemoryPlan
 from tinytrain_compiler.ops import operator_of
 from tinytrain_compiler.targets.host import OPTIMISE

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,34 +12,29 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from . import __version__
 from .boards import Board, load_board
-from .codegen import KernelTable, emit_sources, kernel_table
 from .codegen.emit import ModelInfo
-from .codegen.project import render_project
 from .errors import UsageError
+from .fit.policy_fit import plan_that_fits
 from .frontends.canonicalize import canonicalize
 from .frontends.onnx_file import input_shape, is_quantized, load_model
 from .frontends.onnx_support import check_supported
 from .frontends.qdq import import_qdq
 from .graph import Graph
-from .memory import MemoryPlan, plan_memory
+from .lowering import DEFAULT_CLASSES, emit, lower
+from .memory import MemoryPlan
+from .output_folder import check_output, json_bytes, manifest_of, write_files
 from .passes import run_passes
 from .quantize.calibration import Calibration, load_calibration
 from .quantize.input_bytes import pixel_map, quantize_samples
 from .quantize.quantizer import quantize, top1_agreement
-from .report import build_report, plan_that_fits
-from .report.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
+from .report import build_report
 from .training.formats import formats as formats_of
 from .training.heads import PROTOTYPE, head_kind
-from .training.options import DEFAULT, LearningOptions, learning_options
-from .training.plan import TrainingPlan, plan_training
+from .training.options import learning_options
 from .training.policies import scheme_for
-from .training.scheme import Scheme
 
-TOOL = "tinytrain-compiler"
 DEFAULT_MEAN = DEFAULT_STD = (127.5,)
-DEFAULT_CLASSES = 10
 CALIBRATION_SAMPLES = 256
 TEST_INPUTS = 24
 MAX_FEATURES = 16384  # the head's 64-bit sums hold this many
@@ -113,7 +103,7 @@ def compile_model(
     if sram is not None and not 0 < 1024 * sram <= target.ram_bytes:
         raise UsageError(f"--sram {sram}: {target.name} has {target.ram_bytes // 1024} KiB; give at most that")
     if output is not None:
-        _check_output(Path(output))
+        check_output(Path(output))
 
     progress("reading the model")
     loaded = load_model(path)
@@ -166,60 +156,16 @@ def compile_model(
         options += f" --sram {sram}"
     sources = emit(lowered, ModelInfo(prefix, loaded.sha256, options, classes, pixels, head))
     files = {name: text.encode() for name, text in sources.items()}
-    files["report.json"] = _json(report)
+    files["report.json"] = json_bytes(report)
     files[f"{prefix}.qdq.onnx"] = _deterministic(qdq)
     files["test_inputs.npy"] = _npy(_test_inputs(samples, graph))
-    files["manifest.json"] = _manifest(files, prefix, target, loaded.sha256, options)
+    files["manifest.json"] = manifest_of(files, prefix, target, loaded.sha256, options)
     directory = None
     if output is not None:
         progress("writing files")
         directory = Path(output)
         write_files(directory, files)
     return Artifacts(directory, prefix, target, graph, lowered.plan, report, files)
-
-
-@dataclass(frozen=True)
-class Lowered:
-    """A graph with its memory and its kernels, ready to be written as C."""
-
-    graph: Graph
-    board: Board
-    plan: MemoryPlan
-    kernels: KernelTable
-    sram: SramUse
-    flash: FlashUse
-    classes: int
-    options: LearningOptions
-    training: TrainingPlan | None = None
-
-
-def lower(
-    graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None,
-    sram_limit: int | None = None, options: LearningOptions = DEFAULT,
-) -> Lowered:  # fmt: skip
-    """Plan memory and choose kernels; says nothing yet about whether it fits.
-
-    scheme: what learns, if anything. sram_limit: bytes the model may use, None for all that the board has.
-    options: how it learns; UsageError where the board cannot compute in its formats.
-    """
-    session = session_bytes(classes, graph.tensors[graph.features].bytes)
-    options.formats.gradients.check(board)
-    training = plan_training(graph, scheme, classes, options) if scheme is not None else None
-    extra = training.extra if training is not None else None
-    plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)
-    kernels = kernel_table(graph, prefix)
-    return Lowered(
-        graph, board, plan, kernels, sram_use(plan, board, session, sram_limit), flash_use(kernels, board, training),
-        classes, options, training,
-    )  # fmt: skip
-
-
-def emit(lowered: Lowered, info: ModelInfo) -> dict[str, str]:
-    """All C, headers and build files, by path."""
-    sources = emit_sources(lowered.graph, lowered.plan, lowered.kernels, info, lowered.training)
-    return sources | render_project(
-        lowered.board, info.prefix, lowered.plan.region_banks, "selftest", lowered.training is not None
-    )
 
 
 def default_name(model: str | Path) -> str:
@@ -267,10 +213,6 @@ def _numbers(values: Sequence[float]) -> str:
     return ",".join(f"{v:g}" for v in values)
 
 
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()
-
-
 def _npy(array: NDArray[np.int8]) -> bytes:
     import io
 
@@ -281,82 +223,3 @@ def _npy(array: NDArray[np.int8]) -> bytes:
 
 def _deterministic(proto: onnx.ModelProto) -> bytes:
     return proto.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
-
-
-def _manifest(files: dict[str, bytes], name: str, board: Board, sha256: str, options: str) -> bytes:
-    return _json(
-        {
-            "tool": {"name": TOOL, "version": __version__},
-            "name": name,
-            "board": board.name,
-            "model_sha256": sha256,
-            "options": options.strip(),
-            "files": {
-                path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-                for path, data in sorted(files.items())
-            },
-        }
-    )
-
-
-# -- writing: all or nothing ---------------------------------------------------------------------
-
-
-def _check_output(directory: Path) -> None:
-    """Refuse, before any work, a folder that cannot be written or that holds something else."""
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"{directory}: is a file; give -o a folder")
-    if directory.is_dir() and any(directory.iterdir()) and not _is_ours(directory):
-        raise UsageError(f"{directory}: is not empty and was not made by tinytrain-compile; give -o another folder")
-    parent = directory if directory.is_dir() else next(p for p in directory.absolute().parents if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{directory}: cannot write in {parent}; choose a folder you may write to with -o")
-
-
-def _is_ours(directory: Path) -> bool:
-    try:
-        return bool(json.loads((directory / "manifest.json").read_text())["tool"]["name"] == TOOL)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def write_files(directory: Path, files: dict[str, bytes]) -> None:
-    """Write next to the target first, then move into place; files of an earlier compile that are no longer
-    made go away, anything else in the folder stays."""
-    parent = directory.absolute().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=parent))
-    except OSError as error:
-        raise UsageError(f"{directory}: cannot be written ({error.strerror}); choose another folder with -o") from error
-    try:
-        for path, data in files.items():
-            (staging / path).parent.mkdir(parents=True, exist_ok=True)
-            (staging / path).write_bytes(data)
-        if not directory.exists():
-            staging.chmod(0o777 & ~_umask())
-            staging.replace(directory)
-            return
-        for path in _previous_files(directory) - set(files):
-            (directory / path).unlink(missing_ok=True)
-        for path in sorted(files, key=lambda p: p == "manifest.json"):  # the manifest last: it vouches for the rest
-            (directory / path).parent.mkdir(parents=True, exist_ok=True)
-            (staging / path).replace(directory / path)
-    except OSError as error:
-        raise UsageError(f"{directory}: cannot be written ({error.strerror}); choose another folder with -o") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _previous_files(directory: Path) -> set[str]:
-    try:
-        listed = json.loads((directory / "manifest.json").read_text())["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
-    return {path for path in listed if not Path(path).is_absolute() and ".." not in Path(path).parts}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..codegen.emit import ModelInfo
-from ..compile import Lowered, emit, lower, write_files
 from ..compiled import CompiledModel
+from ..lowering import Lowered, emit, lower
+from ..output_folder import write_files
 from ..training.heads import HeadKind, head_kind
 from ..training.options import learning_options
 from ..training.policies import scheme_for

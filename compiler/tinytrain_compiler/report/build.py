@@ -7,6 +7,8 @@ from typing import Any
 from .. import __version__
 from ..boards import Board
 from ..codegen import KernelTable
+from ..fit.budget import FlashUse, SramUse, state_bytes
+from ..fit.purposes import purpose_use, step_name
 from ..graph import Graph
 from ..memory import MemoryPlan
 from ..ops import operator_of
@@ -16,8 +18,6 @@ from ..training.plan import TrainingPlan
 from ..training.pool import SelectionPlan
 from ..training.scheme import backward_nodes
 from ..training.selection import UNLIMITED
-from .budget import FlashUse, SramUse, state_bytes
-from .purposes import purpose_use, step_name
 
 
 def build_report(

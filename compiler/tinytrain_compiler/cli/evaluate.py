@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from .cli_options import directory_argument, gradients_option, json_option, macs_option, rounding_option
-from .cli_progress import bar
-from .errors import UsageError
+from ..errors import UsageError
+from .options import directory_argument, gradients_option, json_option, macs_option, rounding_option
+from .printing import bar, print_json
 
 
 @click.command()
@@ -65,12 +64,12 @@ def evaluate(
     """Few-shot accuracy of the C in DIR on this machine: enrol, train, classify, episode by episode."""
     from rich.console import Console
 
-    from .compiled import load_compiled
-    from .evaluate import LearnerOptions, load_episodes, load_pack, print_results, sample_episodes
-    from .evaluate import evaluate as run_evaluate
-    from .evaluate.policy_model import SELECTOR_OF
-    from .training.formats import formats
-    from .training.selection import UNLIMITED
+    from ..compiled import load_compiled
+    from ..evaluate import LearnerOptions, load_episodes, load_pack, print_results, sample_episodes
+    from ..evaluate import evaluate as run_evaluate
+    from ..evaluate.policy_model import SELECTOR_OF
+    from ..training.formats import formats
+    from ..training.selection import UNLIMITED
 
     if macs is not None and not SELECTOR_OF.keys() & set(policies.split(",")):
         raise UsageError(f"--macs belongs to policies {', '.join(SELECTOR_OF)}, not to {policies}")
@@ -90,6 +89,6 @@ def evaluate(
             note=lambda text: click.echo(f"note: {text}", err=True),
         )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        print_json(found)
     else:
         print_results([found], Console())

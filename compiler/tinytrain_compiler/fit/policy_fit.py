@@ -17,7 +17,7 @@ from .purposes import purpose_use, step_name
 from .training_budget import training_flash
 
 if TYPE_CHECKING:
-    from ..compile import Lowered
+    from ..lowering import Lowered
 
 LARGEST = 4  # buffers that a message names
 

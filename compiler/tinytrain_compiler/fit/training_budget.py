@@ -6,7 +6,7 @@ from ..boards import Board
 from ..ops import Kernel
 from ..training.plan import TrainingPlan
 
-# Bytes, measured and held like those of report/budget.py.
+# Bytes, measured and held like those of fit/budget.py.
 LOOP_CODE = 7 * 1024  # the training loop, selection, the loss, and what all backward passes share
 V6M_CODE = 6000  # longer code all over, and library code for floats, on cores without the instructions
 HEAD_CODE = 1600  # what a head with weights of its own adds to that

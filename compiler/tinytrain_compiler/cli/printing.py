@@ -1,12 +1,15 @@
-"""What several commands print: progress on stderr, and results of emulation."""
+"""What several commands print: progress on stderr, JSON, and results of emulation."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from ..errors import TinyTrainError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -52,6 +55,15 @@ class bar:  # noqa: N801  (used as a function)
     def __exit__(self, *_: object) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def fail_if(condition: object, message: str) -> None:
+    if condition:
+        raise TinyTrainError(message)
 
 
 def echo_bounds(bounds: dict[str, int]) -> None:

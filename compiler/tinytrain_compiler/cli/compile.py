@@ -1,0 +1,115 @@
+"""`tinytrain compile`: a model file in, a folder of C out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import UsageError
+from .options import gradients_option, json_option, macs_option, mean_option, rounding_option, std_option
+from .printing import print_json, stages
+
+if TYPE_CHECKING:
+    from ..graph import Graph
+
+
+@click.command("compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--board", required=True, help="Board name (see `tinytrain boards`) or a board TOML file.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz|DIR",
+    help="Pictures or arrays the int8 ranges come from. Without it: generated noise, accuracy unverified.",
+)
+@mean_option
+@std_option
+@click.option("--name", metavar="PREFIX", help="Prefix of all symbols and files (default: the model file's name).")
+@click.option("--classes", type=click.IntRange(1), default=10, show_default=True, help="Room for few-shot classes.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write (default: the prefix)."
+)
+@click.option(
+    "--policy",
+    default="none",
+    show_default=True,
+    help="What learns on the device: none, last-layer, bias, sparse-update, tinytrain, full.",
+)
+@click.option(
+    "--scheme",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="Layers and channels for sparse-update; candidates and their limits for tinytrain.",
+)
+@click.option(
+    "--pool", type=click.IntRange(1), metavar="KIB",
+    help="SRAM for what tinytrain learns, lists and deltas of chosen channels and all biases (default: 64).",
+)  # fmt: skip
+@click.option(
+    "--selection",
+    metavar="S",
+    help="How tinytrain chooses channels: fisher (default), random, l2, layer-score, fisher-resample.",
+)
+@macs_option
+@click.option(
+    "--sram", type=click.IntRange(1), metavar="KIB", help="SRAM the model may use, stack included (default: all)."
+)
+@click.option(
+    "--head", default="prototype", show_default=True, help="What classifies: prototype, or linear, which learns too."
+)
+@gradients_option
+@rounding_option
+@click.option("--dump-after", metavar="PASS", help="Print the graph to stderr after a pass (or 'import', or 'all').")
+@json_option
+def compile_command(
+    model: Path,
+    board: str,
+    calibration: Path | None,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    name: str | None,
+    classes: int,
+    output: Path | None,
+    policy: str,
+    scheme: Path | None,
+    pool: int | None,
+    selection: str | None,
+    macs: int | None,
+    sram: int | None,
+    head: str,
+    gradients: str,
+    rounding: str,
+    dump_after: str | None,
+    as_json: bool,
+) -> None:
+    """Compile MODEL (ONNX, float or QDQ) into int8 C for a board."""
+    from rich.console import Console
+
+    from ..compile import compile_model, default_name
+    from ..passes import PIPELINE
+    from ..report import print_report
+
+    known = ("all", "import", *(step.name for step in PIPELINE))
+    if dump_after is not None and dump_after not in known:
+        raise UsageError(f"--dump-after {dump_after}: no such pass; choose one of {', '.join(known)}")
+
+    def dump(after: str, graph: Graph) -> None:
+        if dump_after in (after, "all"):
+            click.echo(f"--- after {after}\n{graph.dump()}", err=True)
+
+    with stages() as progress:
+        artifacts = compile_model(
+            model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
+            name=name, classes=classes, policy=policy, scheme=scheme, pool=None if pool is None else 1024 * pool,
+            selection=selection, macs=macs, sram=sram, head=head, gradients=gradients, rounding=rounding,
+            progress=progress, observe=dump,
+        )  # fmt: skip
+    if as_json:
+        print_json(artifacts.report)
+        return
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    print_report(artifacts.report, console)
+    console.print(f"wrote {artifacts.directory}", highlight=False, soft_wrap=True)

@@ -1,0 +1,61 @@
+"""`tinytrain verify`: the generated C on this machine against the reference and onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .options import count_option, directory_argument, json_option, mean_option, std_option
+from .printing import bar, fail_if, print_json
+
+
+@click.command()
+@directory_argument
+@count_option
+@click.option(
+    "--data", type=click.Path(path_type=Path, exists=True), metavar="FILE.npz|DIR", help="Also run all of this data."
+)
+@click.option(
+    "--float",
+    "float_model",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="MODEL.onnx",
+    help="With --data: compare top-1 with this float model.",
+)
+@mean_option
+@std_option
+@json_option
+def verify(
+    directory: Path, count: int | None, data: Path | None, float_model: Path | None,
+    mean: tuple[float, ...], std: tuple[float, ...], as_json: bool,
+) -> None:  # fmt: skip
+    """Compare the generated C in DIR with the NumPy reference, byte for byte, and with onnxruntime."""
+    from ..compiled import load_compiled
+    from ..verify import verify as run_verify
+    from ..verify import verify_on_data
+
+    model = load_compiled(directory)
+    with bar("verifying on this machine") as progress:
+        found = run_verify(model, count, progress)
+    if data is not None:
+        with bar(f"running {data.name}") as progress:
+            found["data"] = verify_on_data(model, data, float_model, mean, std, progress)
+    mismatched = found["host"]["mismatched_bytes"]
+    if as_json:
+        print_json(found)
+    else:
+        ort = found["onnxruntime"]
+        click.echo(f"host C against the NumPy reference: {found['host']['inputs']} inputs, {mismatched} bytes differ")
+        click.echo(
+            f"operators against onnxruntime, same inputs: {ort['within_one_step']:.4%} of {ort['elements']:,} values "
+            f"within one step, {ort['identical']:.4%} identical"
+        )
+        click.echo(
+            f"whole network against onnxruntime: {ort['end_to_end_within_one_step']:.2%} of outputs within one step "
+            f"(onnxruntime optimised against itself unoptimised: {ort['onnxruntime_against_itself']:.2%}), "
+            f"top-1 agreement {ort['top1_agreement']:.1%}"
+        )
+        for key, value in found.get("data", {}).items():
+            click.echo(f"{key.replace('_', ' ')}: {value if isinstance(value, int) else f'{value:.1%}'}")
+    fail_if(mismatched, f"{mismatched} bytes differ: the generated C is wrong here; please report it with the model")

@@ -1,0 +1,1 @@
+"""What a model needs of a board, whether it fits, and what would."""

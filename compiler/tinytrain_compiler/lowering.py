@@ -1,0 +1,62 @@
+"""A graph becomes memory, kernels and, at the end, text: what compile, evaluation and tests share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .boards import Board
+from .codegen import KernelTable, emit_sources, kernel_table
+from .codegen.emit import ModelInfo
+from .codegen.project import render_project
+from .fit.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
+from .graph import Graph
+from .memory import MemoryPlan, plan_memory
+from .training.options import DEFAULT, LearningOptions
+from .training.plan import TrainingPlan, plan_training
+from .training.scheme import Scheme
+
+DEFAULT_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A graph with its memory and its kernels, ready to be written as C."""
+
+    graph: Graph
+    board: Board
+    plan: MemoryPlan
+    kernels: KernelTable
+    sram: SramUse
+    flash: FlashUse
+    classes: int
+    options: LearningOptions
+    training: TrainingPlan | None = None
+
+
+def lower(
+    graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None,
+    sram_limit: int | None = None, options: LearningOptions = DEFAULT,
+) -> Lowered:  # fmt: skip
+    """Plan memory and choose kernels; says nothing yet about whether it fits.
+
+    scheme: what learns, if anything. sram_limit: bytes the model may use, None for all that the board has.
+    options: how it learns; UsageError where the board cannot compute in its formats.
+    """
+    session = session_bytes(classes, graph.tensors[graph.features].bytes)
+    options.formats.gradients.check(board)
+    training = plan_training(graph, scheme, classes, options) if scheme is not None else None
+    extra = training.extra if training is not None else None
+    plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)
+    kernels = kernel_table(graph, prefix)
+    return Lowered(
+        graph, board, plan, kernels, sram_use(plan, board, session, sram_limit), flash_use(kernels, board, training),
+        classes, options, training,
+    )  # fmt: skip
+
+
+def emit(lowered: Lowered, info: ModelInfo) -> dict[str, str]:
+    """All C, headers and build files, by path."""
+    sources = emit_sources(lowered.graph, lowered.plan, lowered.kernels, info, lowered.training)
+    return sources | render_project(
+        lowered.board, info.prefix, lowered.plan.region_banks, "selftest", lowered.training is not None
+    )
