@@ -83,7 +83,7 @@ class Node:
 
 
 class Network:
-    """A canonical float model (frontends/canonicalize.py) up to its embedding, and what of it learns.
+    """A canonical float model (frontends/onnx/canonicalize.py) up to its embedding, and what of it learns.
 
     Errors: UnsupportedModelError for an operator it does not know.
     """

@@ -28,8 +28,8 @@ from tinytrain_compiler.evaluate import load_episodes, load_pack
 from tinytrain_compiler.evaluate.evaluate import EPOCHS
 from tinytrain_compiler.evaluate.packs import to_inputs
 from tinytrain_compiler.evaluate.statistics import average, estimate
-from tinytrain_compiler.frontends.canonicalize import canonicalize
-from tinytrain_compiler.frontends.onnx_file import load_model
+from tinytrain_compiler.frontends.onnx.canonicalize import canonicalize
+from tinytrain_compiler.frontends.onnx.file import load_model
 from tinytrain_compiler.training.draws import mix
 from tinytrain_compiler.training.policies import scheme_for
 

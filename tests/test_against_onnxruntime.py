@@ -15,8 +15,8 @@ from onnx_models import ModelBuilder, small_cnn
 from tinytrain_compiler import compile_model
 from tinytrain_compiler.compiled import load_compiled
 from tinytrain_compiler.errors import UnsupportedModelError
+from tinytrain_compiler.frontends.onnx.quantizer import quantize
 from tinytrain_compiler.quantize.calibration import Calibration
-from tinytrain_compiler.quantize.quantizer import quantize
 from tinytrain_compiler.verify import verify
 from tools import require_or_skip
 

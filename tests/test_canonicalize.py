@@ -13,11 +13,11 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx_models import ModelBuilder, small_cnn
 from tinytrain_compiler.errors import UsageError
-from tinytrain_compiler.frontends.canonicalize import canonicalize
-from tinytrain_compiler.frontends.float_passes.edit import attributes, default_opset
-from tinytrain_compiler.frontends.float_passes.fold_constants import fold_constants
-from tinytrain_compiler.frontends.float_passes.runtime import new_session
-from tinytrain_compiler.frontends.onnx_support import check_supported
+from tinytrain_compiler.frontends.onnx.canonicalize import canonicalize
+from tinytrain_compiler.frontends.onnx.float_passes.edit import attributes, default_opset
+from tinytrain_compiler.frontends.onnx.float_passes.fold_constants import fold_constants
+from tinytrain_compiler.frontends.onnx.float_passes.runtime import new_session
+from tinytrain_compiler.frontends.onnx.support import check_supported
 
 CANONICAL = {
     "Conv", "Gemm", "Relu", "Clip", "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Reshape", "Softmax",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import ModelBuilder, small_cnn
 from tinytrain_compiler.errors import TinyTrainError, UsageError
-from tinytrain_compiler.frontends.onnx_file import input_shape, is_quantized, load_model
+from tinytrain_compiler.frontends.onnx.file import input_shape, is_quantized, load_model
 
 
 def save(proto: onnx.ModelProto, folder: Path) -> Path:

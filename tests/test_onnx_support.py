@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 from onnx_models import ModelBuilder, small_cnn
 from tinytrain_compiler.errors import Problem, UnsupportedModelError
-from tinytrain_compiler.frontends.onnx_support import check_supported, support_table
+from tinytrain_compiler.frontends.onnx.support import check_supported, support_table
 
 Build = Callable[[ModelBuilder], str]
 

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tinytrain_compiler.frontends.canonicalize import canonicalize
-from tinytrain_compiler.frontends.float_passes.runtime import new_session
-from tinytrain_compiler.frontends.onnx_file import load_model
+from tinytrain_compiler.frontends.onnx.canonicalize import canonicalize
+from tinytrain_compiler.frontends.onnx.file import load_model
+from tinytrain_compiler.frontends.onnx.float_passes.runtime import new_session
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.steps import Running, step_length
 from tinytrain_compiler.training.trainer import BIAS_PACE

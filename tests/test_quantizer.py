@@ -9,11 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 from onnx_models import ModelBuilder, small_cnn
-from tinytrain_compiler.frontends.canonicalize import canonicalize
-from tinytrain_compiler.frontends.float_passes.fold_constants import fold_constants
-from tinytrain_compiler.frontends.onnx_file import is_quantized
-from tinytrain_compiler.quantize.calibration import Calibration
-from tinytrain_compiler.quantize.quantizer import (
+from tinytrain_compiler.frontends.onnx.canonicalize import canonicalize
+from tinytrain_compiler.frontends.onnx.file import is_quantized
+from tinytrain_compiler.frontends.onnx.float_passes.fold_constants import fold_constants
+from tinytrain_compiler.frontends.onnx.quantizer import (
     OrtSession,
     input_integers,
     output_integers,
@@ -21,6 +20,7 @@ from tinytrain_compiler.quantize.quantizer import (
     run_qdq,
     top1_agreement,
 )
+from tinytrain_compiler.quantize.calibration import Calibration
 
 Build = Callable[[ModelBuilder], str]
 

@@ -16,10 +16,11 @@ from .boards import Board, load_board
 from .codegen.emit import ModelInfo
 from .errors import UsageError
 from .fit.policy_fit import plan_that_fits
-from .frontends.canonicalize import canonicalize
-from .frontends.onnx_file import input_shape, is_quantized, load_model
-from .frontends.onnx_support import check_supported
-from .frontends.qdq import import_qdq
+from .frontends.onnx.canonicalize import canonicalize
+from .frontends.onnx.file import input_shape, is_quantized, load_model
+from .frontends.onnx.qdq import import_qdq
+from .frontends.onnx.quantizer import quantize, top1_agreement
+from .frontends.onnx.support import check_supported
 from .graph import Graph
 from .lowering import DEFAULT_CLASSES, emit, lower
 from .memory import MemoryPlan
@@ -27,7 +28,6 @@ from .output_folder import check_output, json_bytes, manifest_of, write_files
 from .passes import run_passes
 from .quantize.calibration import Calibration, load_calibration
 from .quantize.input_bytes import pixel_map, quantize_samples
-from .quantize.quantizer import quantize, top1_agreement
 from .report import build_report
 from .training.formats import formats as formats_of
 from .training.heads import PROTOTYPE, head_kind

@@ -13,7 +13,7 @@ import onnx
 
 from .boards import Board, load_board
 from .errors import UsageError
-from .frontends.qdq import import_qdq
+from .frontends.onnx.qdq import import_qdq
 from .graph import Graph
 from .ops import Int8
 from .passes import run_passes

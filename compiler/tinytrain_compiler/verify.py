@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from .compiled import CompiledModel
 from .errors import UsageError
+from .frontends.onnx.quantizer import OrtSession
 from .ops import Int8, operator_of
 from .quantize.calibration import load_calibration
 from .quantize.input_bytes import quantize_samples
-from .quantize.quantizer import OrtSession
 from .reference import run
 from .targets.host import HostModel
 

@@ -12,7 +12,7 @@ from .printing import print_json
 @json_option
 def ops(as_json: bool) -> None:
     """List the ONNX operators that compile, and their limits."""
-    from ..frontends.onnx_support import support_table
+    from ..frontends.onnx.support import support_table
 
     rows = support_table()
     if as_json:

@@ -1,1 +1,1 @@
-"""From a model file to the compiler's graph: read, check, bring into canonical form, import."""
+"""From a model file to the compiler's graph. One folder a file format: `onnx` is the only one so far."""

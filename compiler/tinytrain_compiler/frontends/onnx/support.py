@@ -14,7 +14,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from ..errors import Problem, UnsupportedModelError
+from ...errors import Problem, UnsupportedModelError
+from .alternatives import ALTERNATIVES, GENERIC_FIX, NO_GATE
+from .file import is_quantized
 from .float_passes.activations import clip_limits
 from .float_passes.affine import as_affine
 from .float_passes.edit import Array, GraphEditor, attributes, default_opset
@@ -23,8 +25,6 @@ from .float_passes.matmul import as_bias
 from .float_passes.pooling import reduced_axes
 from .float_passes.reshapes import RESHAPES
 from .float_passes.windows import window_of
-from .onnx_alternatives import ALTERNATIVES, GENERIC_FIX, NO_GATE
-from .onnx_file import is_quantized
 
 Complaint = tuple[str, str]  # reason, fix
 Findings = Iterator[Complaint]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 
-from ..errors import UsageError
+from ...errors import UsageError
+from .file import input_shape, is_quantized
 from .float_passes.activations import hoist_activations, merge_activations
 from .float_passes.affine import fold_affine
 from .float_passes.cleanup import name_nodes, remove_no_ops
@@ -22,7 +23,6 @@ from .float_passes.pooling import reduce_mean_to_pool
 from .float_passes.reshapes import unify_reshapes
 from .float_passes.runtime import new_session, optimize
 from .float_passes.windows import explicit_windows
-from .onnx_file import input_shape, is_quantized
 
 TARGET_OPSET = 17
 

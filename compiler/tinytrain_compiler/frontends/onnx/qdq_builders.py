@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..ops.add import AddAttributes
-from ..ops.avg_pool import AvgPoolAttributes
-from ..ops.conv2d import Conv2dAttributes
-from ..ops.fully_connected import FullyConnectedAttributes
-from ..ops.lookup import LookupAttributes
-from ..ops.max_pool import MaxPoolAttributes
-from ..ops.reshape import ReshapeAttributes
-from ..ops.softmax import SoftmaxAttributes
-from ..ops.window import Window
+from ...ops.add import AddAttributes
+from ...ops.avg_pool import AvgPoolAttributes
+from ...ops.conv2d import Conv2dAttributes
+from ...ops.fully_connected import FullyConnectedAttributes
+from ...ops.lookup import LookupAttributes
+from ...ops.max_pool import MaxPoolAttributes
+from ...ops.reshape import ReshapeAttributes
+from ...ops.softmax import SoftmaxAttributes
+from ...ops.window import Window
 from .qdq_importer import Pending, QdqImporter, UnsupportedNodeError, builder
 
 

@@ -18,10 +18,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from ..frontends.float_passes.activations import clip_limits
-from ..frontends.float_passes.edit import GraphEditor
-from ..frontends.float_passes.runtime import FATAL, new_session
-from .calibration import Calibration
+from ...quantize.calibration import Calibration
+from .float_passes.activations import clip_limits
+from .float_passes.edit import GraphEditor
+from .float_passes.runtime import FATAL, new_session
 
 Progress = Callable[[int, int], None]  # samples done, samples in all
 

@@ -16,10 +16,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from ..errors import Problem, UnsupportedModelError
-from ..graph import Graph, Node, Quantization, Tensor, verify
-from ..graph.quantization import INT8_MAX, INT8_MIN
-from ..ops.lookup import LookupAttributes
+from ...errors import Problem, UnsupportedModelError
+from ...graph import Graph, Node, Quantization, Tensor, verify
+from ...graph.quantization import INT8_MAX, INT8_MIN
+from ...ops.lookup import LookupAttributes
 
 
 @dataclass(frozen=True)

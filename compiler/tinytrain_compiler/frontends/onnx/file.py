@@ -1,7 +1,7 @@
 """Read an ONNX file and make sure that it is a model this compiler can start on.
 
 Every way a file can be wrong ends in one message: what is wrong, where, and what to do. Which operators
-are supported is the next step's question (onnx_support).
+are supported is the next step's question (support.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
-from ..errors import TinyTrainError, UsageError
+from ...errors import TinyTrainError, UsageError
 from .float_passes.edit import default_opset, static_shape
 from .float_passes.fold_constants import fold_constants
 

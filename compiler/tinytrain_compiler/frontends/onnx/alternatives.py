@@ -1,4 +1,4 @@
-"""What to do about operators that have no kernel, by type; part of the messages of onnx_support."""
+"""What to do about operators that have no kernel, by type; part of the messages of support.py."""
 
 from __future__ import annotations
 

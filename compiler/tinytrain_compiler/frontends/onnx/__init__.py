@@ -1,0 +1,1 @@
+"""ONNX files, float or quantised (QDQ): read, check, bring into canonical form, quantise, import."""
