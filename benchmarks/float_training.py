@@ -20,9 +20,10 @@ from tinytrain_compiler.evaluate.augment import augment
 from tinytrain_compiler.evaluate.episodes import Episode
 from tinytrain_compiler.graph import Quantization
 from tinytrain_compiler.ops import Int8
-from tinytrain_compiler.training.draws import mix
+from tinytrain_compiler.reference.draws import mix
+from tinytrain_compiler.training.norms import BIAS_PACE
 from tinytrain_compiler.training.scheme import Scheme
-from tinytrain_compiler.training.trainer import BIAS_PACE, visiting_order
+from tinytrain_compiler.training.visits import visiting_order
 from torch import Tensor
 
 SCALE = 10.0  # logit = 10 cos(embedding, class mean)

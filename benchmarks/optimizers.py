@@ -30,7 +30,7 @@ from tinytrain_compiler.evaluate.packs import to_inputs
 from tinytrain_compiler.evaluate.statistics import average, estimate
 from tinytrain_compiler.frontends.onnx.canonicalize import canonicalize
 from tinytrain_compiler.frontends.onnx.file import load_model
-from tinytrain_compiler.training.draws import mix
+from tinytrain_compiler.reference.draws import mix
 from tinytrain_compiler.training.policies import scheme_for
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from tinytrain_compiler.targets.qemu_personalisation import Personalisation, per
 from tinytrain_compiler.targets.short_training import ShortTraining, short_training
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.prefix import last_cut
-from tinytrain_compiler.training.trainer import FISHER_SAMPLES
+from tinytrain_compiler.training.visits import FISHER_SAMPLES
 
 COPIES = (0, 1, 4, 8)  # 0: no cache
 TIMEOUT_S = 3600.0  # 50 samples, 40 epochs of MCUNet-5fps at 128 take some minutes

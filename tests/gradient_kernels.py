@@ -20,11 +20,11 @@ from tinytrain_compiler.graph.gradient import Gradient, quantize_factors
 from tinytrain_compiler.ops import Kernel, operator_of
 from tinytrain_compiler.ops.backward import scale_channels
 from tinytrain_compiler.ops.base import ParameterGradient
+from tinytrain_compiler.reference.steps import Running, scaled
+from tinytrain_compiler.reference.stochastic import SampleRandom, random_state, round_stochastically
+from tinytrain_compiler.reference.trainer import TrainedTensor, moves_of
 from tinytrain_compiler.resources import RUNTIME
 from tinytrain_compiler.training.formats import STOCHASTIC, Rounding
-from tinytrain_compiler.training.steps import Running, scaled
-from tinytrain_compiler.training.stochastic import SampleRandom, random_state, round_stochastically
-from tinytrain_compiler.training.trainer import TrainedTensor, moves_of
 
 RATE, SAMPLES, SEEN = 0.06, 3, 5
 

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tinytrain_compiler.evaluate.augment import Augmentation, apply, augment, draw
 from tinytrain_compiler.ops import Int8
+from tinytrain_compiler.reference.draws import Draws, mix
 from tinytrain_compiler.resources import RUNTIME
-from tinytrain_compiler.training.draws import Draws, mix
 
 # -- draws ---------------------------------------------------------------------------------------
 

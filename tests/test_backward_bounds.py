@@ -16,10 +16,10 @@ from tinytrain_compiler.graph import Graph, Node
 from tinytrain_compiler.graph.gradient import MANTISSA_MAX, Gradient
 from tinytrain_compiler.ops import Int8, operator_of
 from tinytrain_compiler.reference import run_all
+from tinytrain_compiler.reference.backward import bias_gradient
+from tinytrain_compiler.reference.steps import Running
+from tinytrain_compiler.reference.trainer import TrainedTensor, moves_of
 from tinytrain_compiler.resources import RUNTIME
-from tinytrain_compiler.training.backward import bias_gradient
-from tinytrain_compiler.training.steps import Running
-from tinytrain_compiler.training.trainer import TrainedTensor, moves_of
 from tools import require_or_skip
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-import tinytrain_compiler.training.backward as backward_module
+import tinytrain_compiler.reference.backward as backward_module
 from backward_cases import Floats, cosine, positions
 from batch import sample
 from graphs import ALL, GraphBuilder, describe, random_inputs
@@ -22,8 +22,8 @@ from tinytrain_compiler.graph.gradient import MANTISSA_MAX, Gradient, quantize_g
 from tinytrain_compiler.ops import Int8, operator_of
 from tinytrain_compiler.ops.base import NoBackwardRuleError
 from tinytrain_compiler.reference import run_all
-from tinytrain_compiler.training.backward import LayerGradient, backward
-from tinytrain_compiler.training.float_backward import float_backward
+from tinytrain_compiler.reference.backward import LayerGradient, backward
+from tinytrain_compiler.reference.float_backward import float_backward
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 
 SAME = {"pad_before": (1, 1), "pad_after": (1, 1)}
@@ -236,7 +236,7 @@ def test_gradients_predict_what_a_change_of_parameters_does(cases: list[Case]) -
 @pytest.mark.parametrize("mutant", ["no masks", "one reader only", "masks of the layer in front"])
 def test_a_wrong_graph_pass_is_found(mutant: str, cases: list[Case], monkeypatch: pytest.MonkeyPatch) -> None:
     """In float and integers alike, where the two share the fault."""
-    import tinytrain_compiler.training.float_backward as float_module
+    import tinytrain_compiler.reference.float_backward as float_module
 
     ones = lambda node, tensors, y: np.ones(y.shape, np.bool_)  # noqa: E731
     if mutant == "no masks":

@@ -39,8 +39,8 @@ from tinytrain_compiler.graph.gradient import Gradient
 from tinytrain_compiler.ops import Int8, operator_of
 from tinytrain_compiler.ops.base import NoBackwardRuleError
 from tinytrain_compiler.ops.window import Window
+from tinytrain_compiler.reference import float_backward as floats
 from tinytrain_compiler.reference import run_all
-from tinytrain_compiler.training import float_backward as floats
 
 COORDINATES = 40  # elements that finite differences look at
 

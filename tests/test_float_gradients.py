@@ -19,19 +19,20 @@ from tinytrain_compiler.graph.gradient import Gradient
 from tinytrain_compiler.lowering import Lowered, emit, lower
 from tinytrain_compiler.ops.base import Kernel, NoBackwardRuleError
 from tinytrain_compiler.output_folder import write_files
+from tinytrain_compiler.reference.float32 import FLOAT32 as RULES
+from tinytrain_compiler.reference.float32 import from_mantissas, rounded_moves
+from tinytrain_compiler.reference.float_backward import float_backward
+from tinytrain_compiler.reference.steps import ordered_sum
+from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
-from tinytrain_compiler.training.float32 import FLOAT32 as RULES
-from tinytrain_compiler.training.float32 import from_mantissas, rounded_moves
-from tinytrain_compiler.training.float_backward import float_backward
 from tinytrain_compiler.training.formats import FLOAT32, Formats, formats
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.plan import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
-from tinytrain_compiler.training.steps import ordered_sum
-from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions
+from tinytrain_compiler.training.visits import TrainOptions
 from tools import require_or_skip
 
 CLASSES = 3

@@ -19,11 +19,12 @@ from tinytrain_compiler.errors import TinyTrainError
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.reference import PrototypeHead
 from tinytrain_compiler.reference.head import MAX_SHOTS
+from tinytrain_compiler.reference.heads import new_head
+from tinytrain_compiler.reference.linear import CONSTANT, DELTA_MAX, PACE, LinearHead
+from tinytrain_compiler.reference.steps import Running
 from tinytrain_compiler.resources import RUNTIME
 from tinytrain_compiler.targets.host import HostModel
-from tinytrain_compiler.training.heads import HEADS, LINEAR
-from tinytrain_compiler.training.linear import CONSTANT, DELTA_MAX, PACE, LinearHead, linear_bytes
-from tinytrain_compiler.training.steps import Running
+from tinytrain_compiler.training.heads import HEADS, LINEAR, linear_bytes
 from tools import require_or_skip
 
 ONE = 1 << 15
@@ -302,7 +303,9 @@ def test_forget_drops_the_head_and_unlearn_the_layers_too(case: Case, host: Host
     host.forget()
     assert case.learnt(host) == trained[:offset] + bytes(len(trained) - offset)
     assert host.infer(case.clean[0]).score == host.infer(case.clean[0]).output.max(), "nothing is enrolled"
-    reference.head = LINEAR.make(CLASSES, reference.head.features, reference.head.zero_point)  # type: ignore[attr-defined]
+    before = reference.head
+    assert isinstance(before, LinearHead)
+    reference.head = new_head(LINEAR, CLASSES, before.features, before.zero_point)
     for x, label in zip(case.clean, LABELS, strict=True):
         host.enroll(x, label)
         reference.enroll(x, label)

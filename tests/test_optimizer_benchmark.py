@@ -14,9 +14,9 @@ import pytest
 from tinytrain_compiler.frontends.onnx.canonicalize import canonicalize
 from tinytrain_compiler.frontends.onnx.file import load_model
 from tinytrain_compiler.frontends.onnx.float_passes.runtime import new_session
+from tinytrain_compiler.reference.steps import Running, step_length
+from tinytrain_compiler.training.norms import BIAS_PACE
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
-from tinytrain_compiler.training.steps import Running, step_length
-from tinytrain_compiler.training.trainer import BIAS_PACE
 
 ROOT = Path(__file__).resolve().parents[1]
 BACKBONE = ROOT / "examples" / "backbone" / "backbone64.onnx"

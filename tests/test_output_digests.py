@@ -21,11 +21,12 @@ from graphs import random_inputs
 from networks import NETWORKS
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.reference import run
+from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.scheme import Scheme
-from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions
+from tinytrain_compiler.training.visits import TrainOptions
 
 GOLDEN = Path(__file__).parent / "golden" / "output_digests.json"
 UPDATE = bool(os.environ.get("TINYTRAIN_UPDATE_GOLDEN"))

@@ -22,7 +22,7 @@ from tinytrain_compiler.targets.qemu_personalisation import Personalisation, per
 from tinytrain_compiler.targets.qemu_training import training_visits
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.options import LearningOptions
-from tinytrain_compiler.training.trainer import FISHER_SAMPLES
+from tinytrain_compiler.training.visits import FISHER_SAMPLES
 from tools import require_or_skip
 
 COUNT, EPOCHS = 21, 3  # more samples than are measured

@@ -15,15 +15,17 @@ from test_selection import TRAINING, Case
 from test_training import CLASSES, LABELS
 from tinytrain_compiler.errors import DoesNotFitError, UsageError
 from tinytrain_compiler.evaluate import POLICIES
+from tinytrain_compiler.reference.draws import Draws, mix
+from tinytrain_compiler.reference.selection import held, redrawn
+from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import HostModel
-from tinytrain_compiler.training.draws import Draws, mix
 from tinytrain_compiler.training.formats import DEFAULT
 from tinytrain_compiler.training.heads import PROTOTYPE
 from tinytrain_compiler.training.options import LearningOptions, learning_options
 from tinytrain_compiler.training.pool import check_budget
-from tinytrain_compiler.training.selection import RESAMPLE, held, redrawn
-from tinytrain_compiler.training.trainer import ReferenceTrainer, SelectOptions
+from tinytrain_compiler.training.selection import RESAMPLE
+from tinytrain_compiler.training.visits import SelectOptions
 
 POOL = 2624  # room for all limits, but not with the table of scores kept
 MACS = 4 * 360 + 12 * 160 + 4 * 2340  # of `last` four channels, not its limit of eight

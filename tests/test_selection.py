@@ -22,27 +22,21 @@ from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.lowering import emit, lower
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.output_folder import write_files
+from tinytrain_compiler.reference.linear import LinearHead
+from tinytrain_compiler.reference.selection import choose, l2_scores, selected_norm
+from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.host import WARNINGS, HostModel, _SelectOptions
 from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS
-from tinytrain_compiler.training.linear import LinearHead
+from tinytrain_compiler.training.norms import weight_norm
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.pool import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
-from tinytrain_compiler.training.selection import (
-    LIST_BYTES,
-    MULTIPLE,
-    SELECTORS,
-    Budget,
-    Candidate,
-    choose,
-    l2_scores,
-    selected_norm,
-)
-from tinytrain_compiler.training.trainer import FISHER_SAMPLES, ReferenceTrainer, SelectOptions, weight_norm
+from tinytrain_compiler.training.selection import LIST_BYTES, MULTIPLE, SELECTORS, Budget, Candidate
+from tinytrain_compiler.training.visits import FISHER_SAMPLES, SelectOptions
 from tools import require_or_skip
 
 POOL = 4096

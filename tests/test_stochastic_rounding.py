@@ -13,11 +13,11 @@ from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.compile import compile_model
 from tinytrain_compiler.errors import UsageError
 from tinytrain_compiler.lowering import lower
+from tinytrain_compiler.reference.stochastic import SampleRandom, random_state, round_stochastically, xorshift
 from tinytrain_compiler.resources import RUNTIME
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
-from tinytrain_compiler.training.stochastic import SampleRandom, random_state, round_stochastically, xorshift
 from tools import require_or_skip
 
 PROBE = """

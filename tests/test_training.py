@@ -16,6 +16,8 @@ from tinytrain_compiler.errors import TinyTrainError
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.lowering import Lowered, emit, lower
 from tinytrain_compiler.output_folder import write_files
+from tinytrain_compiler.reference.linear import LinearHead
+from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import HostModel
@@ -23,12 +25,11 @@ from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS, PROTOTYPE, HeadKind
-from tinytrain_compiler.training.linear import LinearHead
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.plan import LEARNT
 from tinytrain_compiler.training.policies import DEFAULT_RATE
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
-from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions, visiting_order
+from tinytrain_compiler.training.visits import TrainOptions, visiting_order
 from tools import require_or_skip
 
 CLASSES, SAMPLES = 4, 12

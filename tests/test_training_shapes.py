@@ -17,10 +17,11 @@ from tinytrain_compiler.graph import Graph, Node
 from tinytrain_compiler.lowering import Lowered
 from tinytrain_compiler.memory import MemoryPlan
 from tinytrain_compiler.ops import operator_of
+from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.targets.host import OPTIMISE
 from tinytrain_compiler.training.plan import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
-from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions
+from tinytrain_compiler.training.visits import TrainOptions
 from tools import require_or_skip
 
 CLASSES, SAMPLES = 3, 6

@@ -12,8 +12,9 @@ from tinytrain_compiler.graph import Graph, Node
 from tinytrain_compiler.ops import operator_of
 from tinytrain_compiler.ops.learning import input_bounds
 from tinytrain_compiler.reference import run_all
+from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
-from tinytrain_compiler.training.trainer import ReferenceTrainer, TrainOptions
+from tinytrain_compiler.training.visits import TrainOptions
 
 
 def some_channels(graph: Graph, seed: int) -> list[int]:

@@ -33,6 +33,8 @@ from tinytrain_compiler import compile_model
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
 from tinytrain_compiler.evaluate.augment import augment
 from tinytrain_compiler.quantize.input_bytes import pixel_map
+from tinytrain_compiler.reference.draws import mix
+from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import HostModel
@@ -45,13 +47,13 @@ from tinytrain_compiler.targets.qemu import (
     run_on_qemu,
 )  # fmt: skip
 from tinytrain_compiler.targets.qemu_personalisation import Personalisation, personalise_on_qemu
-from tinytrain_compiler.training.draws import mix
 from tinytrain_compiler.training.heads import PROTOTYPE
 from tinytrain_compiler.training.options import LearningOptions
+from tinytrain_compiler.training.policies import DEFAULT_RATE
 from tinytrain_compiler.training.pool import selected_channels
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.selection import Budget
-from tinytrain_compiler.training.trainer import DEFAULT_RATE, ReferenceTrainer, SelectOptions, TrainOptions
+from tinytrain_compiler.training.visits import SelectOptions, TrainOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKBONE = ROOT / "examples" / "backbone" / "backbone64.onnx"

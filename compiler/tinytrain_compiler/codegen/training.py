@@ -18,10 +18,10 @@ from ..memory import MemoryPlan
 from ..ops import operator_of
 from ..ops.backward import limits
 from ..ops.weighted import bias_room
+from ..training.norms import bias_norm, bias_units, weight_norm
 from ..training.plan import LOSS_SCRATCH, Action, LearntLayer, TrainingPlan, parameter_bytes
 from ..training.pool import LEARNT, FisherInput
 from ..training.selection import Candidate, layer_cost
-from ..training.trainer import bias_norm, bias_units, weight_norm
 from .backward_kernels import backward_kernels
 from .kernels import kernel_bodies
 from .names import Names

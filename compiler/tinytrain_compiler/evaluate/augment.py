@@ -1,6 +1,6 @@
 """Augmented pictures for training, computed on the device's own input bytes in integers.
 
-For a picture x, int8 (H, W, C) with zero point z, four draws in this order from `Draws(seed)` (training/draws.py;
+For a picture x, int8 (H, W, C) with zero point z, four draws in this order from `Draws(seed)` (reference/draws.py;
 below(n) is one step of xorshift32, then state * n >> 32):
 
     dy         = below(2 * (H / 8) + 1) - H / 8          rows, division rounds down
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ops import Int8
-from ..training.draws import Draws
+from ..reference.draws import Draws
 
 ONE = 256  # contrast 1, and a step of brightness
 CONTRAST_RANGE = 64

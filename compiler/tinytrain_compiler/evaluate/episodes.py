@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
-from ..training.draws import Draws, mix
+from ..reference.draws import Draws, mix
 from .packs import Pack
 
 

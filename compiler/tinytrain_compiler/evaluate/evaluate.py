@@ -11,9 +11,9 @@ from typing import Any
 from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
+from ..reference.draws import mix
 from ..reference.head import MAX_SHOTS
 from ..targets.qemu_training import StepInstructions
-from ..training.draws import mix
 from .augment import augment
 from .episodes import Episode
 from .instructions import Note, step_instructions

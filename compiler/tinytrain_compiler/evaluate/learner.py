@@ -14,7 +14,7 @@ from ..targets.host import HostModel
 from ..training.formats import DEFAULT, Formats
 from ..training.pool import DEFAULT_POOL
 from ..training.selection import UNLIMITED
-from ..training.trainer import CLEAN as CLEAN
+from ..training.visits import CLEAN as CLEAN
 
 Sample = Callable[[int, int], Int8]  # (position in the support set, epoch or CLEAN) -> int8 input
 Progress = Callable[[int, int], None]  # (done, total)

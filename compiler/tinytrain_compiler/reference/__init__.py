@@ -1,4 +1,4 @@
-"""The same integer arithmetic as the generated C, in NumPy: the oracle of every test."""
+"""The arithmetic of the generated C in NumPy, inference and training: the oracle of every test."""
 
 from .executor import run, run_all
 from .head import PrototypeHead

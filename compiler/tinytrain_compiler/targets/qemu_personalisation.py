@@ -11,7 +11,7 @@ from ..boards import Board
 from ..errors import TinyTrainError
 from ..ops import Int8
 from ..training.heads import HeadKind
-from ..training.trainer import TrainOptions
+from ..training.visits import TrainOptions
 from .firmware import Firmware
 from .qemu import Progress, execute
 from .qemu_training import Visit, pack_training, training_visits

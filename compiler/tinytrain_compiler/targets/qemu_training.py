@@ -13,7 +13,7 @@ from ..boards import Board
 from ..errors import TinyTrainError
 from ..ops import Int8
 from ..training.heads import PROTOTYPE, HeadKind
-from ..training.trainer import CLEAN, FISHER_SAMPLES, TrainOptions, measured_samples, visiting_order
+from ..training.visits import CLEAN, FISHER_SAMPLES, TrainOptions, measured_samples, visiting_order
 from .firmware import Firmware
 from .qemu import Progress, execute
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..boards import Board
 from ..ops import Int8
 from ..training.heads import HEADS
-from ..training.trainer import TrainOptions
+from ..training.visits import TrainOptions
 from .firmware import build_firmware
 from .qemu import Progress, emulation_banks, emulation_board
 from .qemu_training import QemuTraining, pack_training, train_on_qemu

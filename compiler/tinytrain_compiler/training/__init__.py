@@ -1,1 +1,1 @@
-"""What may learn, and how: schemes, the backward pass, the loss, updates (NumPy reference)."""
+"""What trains, and when: schemes, policies, selection, the plan of the backward pass. reference/ has the arithmetic."""

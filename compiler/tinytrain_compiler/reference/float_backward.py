@@ -18,7 +18,7 @@ from ..ops import Int8, operator_of
 from ..ops.backward import clip_mask
 from ..ops.learning import PIXEL
 from ..ops.window import Window
-from .scheme import Scheme, backward_nodes
+from ..training.scheme import Scheme, backward_nodes
 
 Floats = NDArray[Any]  # float64 or float32, as the rules make them
 LayerGradient = tuple[Floats | None, Floats]  # (dLoss/dW (outputs of a group, KH, KW, selected) or None, dLoss/db)

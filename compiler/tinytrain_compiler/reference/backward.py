@@ -12,7 +12,7 @@ from ..graph.gradient import Gradient, add_gradients
 from ..ops import Int8, operator_of
 from ..ops.backward import clip_mask, masked, parameter_shift, prepare
 from ..ops.base import ParameterGradient
-from .scheme import Scheme, backward_nodes
+from ..training.scheme import Scheme, backward_nodes
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .formats import NEAREST
+from ..training.formats import NEAREST
 
 U32 = NDArray[np.uint32]
 MASK = 0xFFFFFFFF

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..graph.gradient import MANTISSA_BITS, Gradient, shift_round
 from ..ops import Int8
-from ..reference.head import PrototypeHead, cosine, divide
+from .head import PrototypeHead, cosine, divide
 
 SCALE = 10
 ONE = 1 << 15  # probabilities and cosines

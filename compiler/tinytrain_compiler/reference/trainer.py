@@ -14,7 +14,6 @@ docs/numerics.md, "Updates".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,22 +26,21 @@ from ..graph.gradient import FACTOR_BITS, Gradient, quantize_factors, shift_roun
 from ..ops import Int8, operator_of
 from ..ops.base import ParameterGradient
 from ..ops.weighted import bias_room
-from ..reference.executor import run_all
+from ..training.formats import INT16, STOCHASTIC
+from ..training.norms import bias_norm, bias_units, weight_norm
+from ..training.options import DEFAULT, LearningOptions
+from ..training.scheme import Scheme
+from ..training.selection import RESAMPLE, Budget, candidates_of
+from ..training.visits import CLEAN, SelectOptions, TrainOptions, measured_samples, visiting_order
 from .backward import backward
 from .draws import Draws, mix
+from .executor import run_all
 from .float32 import FLOAT32 as FLOAT32_RULES
 from .float32 import from_mantissas, rounded_moves, squared_norm
 from .float_backward import float_backward
-from .formats import INT16, NEAREST, STOCHASTIC
-from .heads import Head
-from .options import DEFAULT, LearningOptions
-from .policies import DEFAULT_RATE
-from .scheme import Scheme
+from .heads import Head, new_head
 from .selection import (
-    RESAMPLE,
-    Budget,
     Observe,
-    candidates_of,
     choose,
     fisher_observer,
     held,
@@ -51,14 +49,10 @@ from .selection import (
     random_scores,
     redrawn,
     selected_norm,
-)  # fmt: skip
+)
 from .steps import STEP_BITS, Floats, Running, scaled, step_length, step_size
 from .stochastic import SampleRandom, round_stochastically
 
-FISHER_SAMPLES = 16  # that a selection without options is made on; TT_FISHER_SAMPLES of runtime_c/tinytrain.h
-CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
-DELTA_BITS = NEAREST.fraction_bits  # of a weight's step
-BIAS_PACE = 4  # of the steps of biases, relative to those of weights; chosen on omniglot alone, docs/training.md
 NORM_BITS = 23  # accumulators are shifted to this many bits before they are squared
 
 
@@ -80,39 +74,6 @@ class TrainedTensor:
         moved = self.deltas - moves
         self.saturated += int(((moved < self.low) | (moved > self.high)).sum())
         self.deltas = np.clip(moved, self.low, self.high)
-
-
-@dataclass(frozen=True)
-class SelectOptions:
-    selector: str = "fisher"  # of training/selection.py
-    samples: int = FISHER_SAMPLES  # that Fisher information is measured on, at most
-    seed: int = 1  # of the random selector
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    epochs: int = 40
-    rate: float = DEFAULT_RATE
-    seed: int = 1
-
-
-def bias_units(graph: Graph, node: Node) -> NDArray[np.float64]:
-    """Real value of one step of each bias: s_w[o] s_x."""
-    units: NDArray[np.float64] = node.constants["weight_scales"] * graph.tensors[node.inputs[0]].quantization.scale
-    return units
-
-
-def bias_norm(graph: Graph, node: Node) -> np.float32:
-    """|b| of the pretrained biases, real, times how much further than weights they go."""
-    return np.float32(np.sqrt(((node.constants["bias"] * bias_units(graph, node)) ** 2).sum()) * BIAS_PACE)
-
-
-def weight_norm(node: Node, channels: Sequence[int]) -> np.float32:
-    """|w| of the selected channels' pretrained weights, real, times the fraction bits of a delta."""
-    layout = operator_of(node).weight_layout(node)
-    real = layout.select(node.constants["weights"], channels)
-    real = real * node.constants["weight_scales"][layout.outputs_of(channels)]
-    return np.float32(np.sqrt((real**2).sum()) * 2**DELTA_BITS)
 
 
 class ReferenceTrainer:
@@ -137,7 +98,7 @@ class ReferenceTrainer:
 
     def _new_head(self) -> Head:
         features = self.graph.tensors[self.graph.features]
-        return self._kind.make(self._classes, features.bytes, features.quantization.zero_point)
+        return new_head(self._kind, self._classes, features.bytes, features.quantization.zero_point)
 
     def _add(self, node: Node) -> None:
         units = bias_units(self.graph, node)
@@ -301,27 +262,10 @@ class ReferenceTrainer:
             self.enroll(sample(i, CLEAN), label)
 
 
-def measured_samples(most: int, count: int) -> list[int]:
-    """Which samples of a support set a Fisher pass looks at: evenly spaced, at most `most`."""
-    measured = min(most, count)
-    return [i * count // measured for i in range(measured)]
-
-
-def visiting_order(count: int, epoch: int, seed: int) -> list[int]:
-    """All samples once, in an order of the epoch's own: i -> (start + i * stride) mod count, stride coprime."""
-    state = (seed * 0x9E3779B1 + epoch * 0x85EBCA6B + 1) & 0xFFFFFFFF
-    state ^= state >> 15
-    start = state % count
-    stride = 1 + (state >> 8) % count
-    while math.gcd(stride, count) != 1:
-        stride += 1
-    return [(start + i * stride) % count for i in range(count)]
-
-
 def moves_of(tensor: TrainedTensor, gradient: ParameterGradient, rate: float, samples: int) -> NDArray[np.int64]:
     """What to subtract from a tensor's deltas for one sample's gradient, whose norm joins the running mean.
 
-    Of weights in steps of 2**-DELTA_BITS, of biases in whole ones.
+    Of weights in steps of 2**-8, of biases in whole ones.
     """
     values = gradient.values
     norm_shift = max(0, gradient.bound.bit_length() - NORM_BITS)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..graph.gradient import MANTISSA_BITS, MANTISSA_MAX, Gradient, shift_round
 from ..ops import Int8
-from ..reference.head import PrototypeHead, divide
+from .head import PrototypeHead, divide
 from .loss import ONE, SCALE, softmax
 from .steps import STEP_BITS, Running, scaled, step_size
 
@@ -25,12 +25,6 @@ CONSTANT = 128  # what the bias is multiplied by, in steps of the embedding
 PACE = 8  # of the head's steps, relative to a layer's; chosen on omniglot alone, docs/training.md
 LOGIT_MAX = 2**30 - 1
 DELTA_MAX = 2**15 - 1
-RUNNING_BYTES = 8  # sizeof(tt_running)
-
-
-def linear_bytes(classes: int, features: int) -> int:
-    """A running mean, and an int16 delta for each weight and bias."""
-    return RUNNING_BYTES + 2 * classes * (features + 1)
 
 
 class LinearHead(PrototypeHead):
