@@ -1,4 +1,4 @@
-"""Few-shot accuracy of every policy on real backbones and packs: the tables of docs/accuracy.md.
+"""Few-shot accuracy of every policy on real backbones and packs: the tables of docs/results/accuracy.md.
 
     python benchmarks/accuracy.py MODELS DATA --results FILE.json [--policies P,P] [--backbones B,B] [--packs P,P]
         [--episodes N]

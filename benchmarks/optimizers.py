@@ -1,4 +1,4 @@
-"""SGD, momentum, Adam and the step normalised per tensor, in float: docs/training.md, "Optimisers".
+"""SGD, momentum, Adam and the step normalised per tensor, in float: docs/studies/2026-11-21-optimisers.md.
 
     pip install '.[train]'        PyTorch; smaller: pip install torch --index-url https://download.pytorch.org/whl/cpu
     python benchmarks/optimizers.py MODEL.onnx PACK.npz ... --episodes-file FILE.json --results FILE.json
