@@ -114,19 +114,19 @@ def test_cases_reach_what_kernels_tell_apart() -> None:
     by_template: dict[str, list[Case]] = {}
     for case in cases():
         by_template.setdefault(case.kernel.template, []).append(case)
-    inputs = [case.kernel.shape for case in by_template["conv2d_input_gradient"]]
+    inputs = [case.kernel.shape for case in by_template["conv2d/input_gradient"]]
     assert {(s["OG"] % 4, s["O"] % 2) for s in inputs} >= {(0, 0), (2, 0), (1, 0), (1, 1), (3, 1)}
     assert {s["CG"] % 4 for s in inputs} == {0, 1, 2, 3}
     assert {s["POINTWISE"] for s in inputs} == {0, 1}
     assert {s["GROUPS"] > 1 for s in inputs} == {False, True}
-    depthwise = [case.kernel.shape for case in by_template["depthwise_input_gradient"]]
+    depthwise = [case.kernel.shape for case in by_template["depthwise_conv2d/input_gradient"]]
     assert {s["C"] % 4 for s in depthwise} == {0, 1, 2, 3}
     assert any(s["SH"] > 1 < s["DH"] for s in depthwise)
-    learning = by_template["conv2d_weight_gradient"]
+    learning = by_template["conv2d/weight_gradient"]
     assert any(case.result for case in learning), "some updates saturate"
     assert {case.label.split("chosen ")[1].split()[0] for case in learning} >= {"1", "3", "5", "8"}
     assert {case.label.split("reach ")[1] for case in learning} == {str(reach) for reach in REACH}
-    grouped = by_template["grouped_weight_gradient"]
+    grouped = by_template["conv2d/grouped_weight_gradient"]
     for some in (learning, grouped):
         assert {case.label.split()[-3] for case in some} == {"nearest", "stochastic"}
     assert any(case.result for case in grouped)

@@ -84,7 +84,8 @@ def test_networks_reach_every_operator_and_template() -> None:
     used = {k.template for name in NETWORKS for n in network(name).nodes for op in [operator_of(n)]
             for kernel in (op.kernel, op.saving_kernel) for k in [kernel(n, network(name).tensors)] if k}  # fmt: skip
     for variant in ("portable", *VARIANTS):
-        templates = {path.name.split(".")[0] for path in (TEMPLATES / "kernels" / variant).glob("*.j2")}
+        found = (TEMPLATES / "kernels").glob(f"*/*.{variant}.c.j2")
+        templates = {f"{path.parent.name}/{path.name.split('.')[0]}" for path in found}
         assert {name for name in templates if "gradient" not in name} <= used
 
 
@@ -95,19 +96,19 @@ def test_networks_reach_every_branch_of_the_templates() -> None:
             kernel = operator_of(node).kernel(node, network(name).tensors)
             if kernel:
                 shapes.setdefault(kernel.template, []).append(dict(kernel.shape))
-    conv = shapes["conv2d"]
+    conv = shapes["conv2d/forward"]
     assert {s["P"] for s in conv} == {1, 2, 3, 4}
     assert {(s["POINTWISE"], s["DIRECT"]) for s in conv} == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert {(s["GROUPS"] > 1, s["DIRECT"]) for s in conv} == {(False, 0), (False, 1), (True, 0), (True, 1)}
     assert any(s["OH"] * s["OW"] % 4 and s["P"] == 4 for s in conv), "a last block that moves back"
     assert any(s["DH"] > 1 and s["DW"] > 1 and s["DIRECT"] for s in conv)
-    assert {s["N"] % 4 > 0 for s in shapes["add"]} == {True, False}
+    assert {s["N"] % 4 > 0 for s in shapes["add/forward"]} == {True, False}
     assert {s["OG"] % 4 > 0 for s in conv} == {True, False}
-    for template in ("conv2d", "depthwise_conv2d", "fully_connected"):
+    for template in ("conv2d/forward", "depthwise_conv2d/forward", "fully_connected/forward"):
         forms = {(s["SHIFT"] > 0, s["FITS"]) for s in shapes[template]}
         assert {(False, 1), (True, 0)} <= forms, template
         assert {(s["LOW"], s["HIGH"]) == (-128, 127) for s in shapes[template]} == {True, False} or template[0] == "d"
-    assert {s["C"] % 4 for s in shapes["depthwise_conv2d"]} >= {0, 1, 2, 3}
-    assert {s["K"] % 4 > 0 for s in shapes["fully_connected"]} == {True, False}
-    assert {s["O"] % 2 for s in shapes["fully_connected"]} == {0, 1}
-    assert {s["BY_COUNT"] for s in shapes["avg_pool"]} == {0, 1}
+    assert {s["C"] % 4 for s in shapes["depthwise_conv2d/forward"]} >= {0, 1, 2, 3}
+    assert {s["K"] % 4 > 0 for s in shapes["fully_connected/forward"]} == {True, False}
+    assert {s["O"] % 2 for s in shapes["fully_connected/forward"]} == {0, 1}
+    assert {s["BY_COUNT"] for s in shapes["avg_pool/forward"]} == {0, 1}

@@ -1,6 +1,6 @@
 """Which C kernel runs each node, and the C function of each.
 
-A kernel variant is a folder of templates. `portable` holds all of them; another variant holds those
+A kernel variant is a set of templates, told by their names. `portable` has all of them; another variant has those
 it does better, behind a preprocessor test on the core's attribute. All variants compute the same
 bytes in the same scratch memory, so one set of sources serves every core.
 """
@@ -83,7 +83,7 @@ def kernel_bodies(kernel: Kernel) -> list[tuple[str, str]]:
     """(preprocessor condition, C body) per variant that has a template; the last condition is empty."""
     bodies = []
     for variant, condition in (*VARIANTS.items(), ("portable", "")):
-        template = f"kernels/{variant}/{kernel.template}.c.j2"
+        template = f"kernels/{kernel.template}.{variant}.c.j2"
         if variant == "portable" or template in environment().list_templates():
             bodies.append((condition, _body(template, kernel)))
     return bodies

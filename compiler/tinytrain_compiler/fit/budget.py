@@ -25,14 +25,14 @@ STORAGE_CODE = 2500  # saving and loading, without the driver
 V6M_CODE = 1450  # library code for 64-bit products and division, on cores without the instructions
 CALL_CODE = 20  # a layer's call
 KERNEL_CODE = {  # template: (portable, dsp)
-    "conv2d": (700, 940),
-    "depthwise_conv2d": (1500, 960),
-    "fully_connected": (400, 560),
-    "add": (200, 320),
-    "avg_pool": (1000, 1000),
-    "max_pool": (880, 880),
-    "lookup": (60, 60),
-    "softmax": (1300, 1300),
+    "conv2d/forward": (700, 940),
+    "depthwise_conv2d/forward": (1500, 960),
+    "fully_connected/forward": (400, 560),
+    "add/forward": (200, 320),
+    "avg_pool/forward": (1000, 1000),
+    "max_pool/forward": (880, 880),
+    "lookup/forward": (60, 60),
+    "softmax/forward": (1300, 1300),
 }
 WIDE_CODE = 300  # requantisation in 64 bits
 
@@ -41,16 +41,16 @@ def kernel_code(kernel: Kernel, dsp: bool) -> int:
     """What one C function may take, by its template and the branches of it that its shape needs."""
     s = kernel.shape
     code = KERNEL_CODE[kernel.template][dsp] + (0 if s.get("FITS", 1) else WIDE_CODE)
-    if kernel.template == "conv2d":
+    if kernel.template == "conv2d/forward":
         if dsp:
             return code + (800 if s["GROUPS"] > 1 else 0) - (160 if s["POINTWISE"] and s["DIRECT"] else 0)
         return code + (0 if s["POINTWISE"] else 400) + (400 if s["OG"] % 4 else 0)
-    if kernel.template == "depthwise_conv2d":
+    if kernel.template == "depthwise_conv2d/forward":
         taps = s["KH"] * s["KW"]
         if dsp:  # unrolls its taps
             return code + 32 * taps + (500 if s["C"] % 4 else 0)
         return code + (500 if taps <= 9 else 0)  # the compiler unrolls few taps, not many
-    if kernel.template == "fully_connected":
+    if kernel.template == "fully_connected/forward":
         return code + (450 if dsp and s["K"] % 4 else 0) + (300 if s["O"] % 2 else 0)
     return code
 

@@ -13,13 +13,13 @@ HEAD_CODE = 1600  # what a head with weights of its own adds to that
 STATEMENT_CODE = 80  # one call
 FLOAT_KERNEL_CODE = 2200  # each
 KERNEL_CODE = {  # template: (portable, dsp)
-    "avg_pool_input_gradient": (1200, 1200),
-    "conv2d_input_gradient": (1550, 640),
-    "conv2d_weight_gradient": (1250, 1500),
-    "depthwise_input_gradient": (1050, 350),
-    "grouped_weight_gradient": (1400, 1300),
-    "max_pool_input_gradient": (650, 650),
-    "max_pool_winners": (420, 420),
+    "avg_pool/input_gradient": (1200, 1200),
+    "conv2d/input_gradient": (1550, 640),
+    "conv2d/weight_gradient": (1250, 1500),
+    "depthwise_conv2d/input_gradient": (1050, 350),
+    "conv2d/grouped_weight_gradient": (1400, 1300),
+    "max_pool/input_gradient": (650, 650),
+    "max_pool/winners": (420, 420),
 }
 
 
@@ -38,16 +38,16 @@ def training_flash(plan: TrainingPlan, board: Board) -> tuple[int, int]:
 def gradient_code(kernel: Kernel, dsp: bool) -> int:
     """What one C function may take, by its template and the branches of it that its shape needs."""
     s = kernel.shape
-    if kernel.template.startswith("float32/"):
+    if kernel.template.endswith("_float32"):
         return FLOAT_KERNEL_CODE
     code = KERNEL_CODE[kernel.template][dsp]
-    if kernel.template == "conv2d_input_gradient" and dsp:
+    if kernel.template == "conv2d/input_gradient" and dsp:
         return code + (300 if s["CG"] % 4 else 0) + (300 if s["OG"] % 2 else 0) + (0 if s["POINTWISE"] else 500)
-    if kernel.template == "conv2d_input_gradient":
+    if kernel.template == "conv2d/input_gradient":
         return code + (0 if s["POINTWISE"] else 500)
-    if kernel.template == "depthwise_input_gradient" and dsp:  # a loop with unrolled taps for each phase
+    if kernel.template == "depthwise_conv2d/input_gradient" and dsp:  # a loop with unrolled taps for each phase
         phases = len(kernel.inline["rows"].phases) * len(kernel.inline["columns"].phases)
         return code + (270 + (150 if s["C"] % 4 else 0)) * phases + 25 * s["KH"] * s["KW"]
-    if kernel.template == "depthwise_input_gradient":
+    if kernel.template == "depthwise_conv2d/input_gradient":
         return code + (300 if s["C"] % 4 else 0)
     return code

@@ -67,7 +67,7 @@ class Add(Operator):
         c = add_constants(node, tensors)
         n = tensors[node.output].bytes
         return Kernel(
-            template="add",
+            template="add/forward",
             symbol=f"add_{n}_q{c.shift}",
             params_type="tt_add_params",
             shape={"N": n, "SHIFT": c.shift, "LOW": node.attributes.low, "HIGH": node.attributes.high},

@@ -68,7 +68,7 @@ class AvgPool(Operator):
             "OVERLAP": a.window.overlap(h, w),
         }  # fmt: skip
         return Kernel(
-            template="avg_pool_input_gradient",
+            template="avg_pool/input_gradient",
             symbol=f"avg_pool_{a.window.label()}_{h}x{w}x{c}_input_gradient",
             params_type="tt_no_params",
             shape=shape,
@@ -102,7 +102,7 @@ class AvgPool(Operator):
             "FITS": int((255 * a.window.taps) << m.shift < 2**31),
         }  # fmt: skip
         return Kernel(
-            template="avg_pool",
+            template="avg_pool/forward",
             symbol=f"avg_pool_{a.window.label()}_{h}x{w}x{c}" + ("_by_count" if shape["BY_COUNT"] else ""),
             params_type="tt_pool_params",
             shape=shape,

@@ -30,7 +30,7 @@ class Kernel:
     node's own and reach the function through a parameter struct in flash.
     """
 
-    template: str  # templates/kernels/<variant>/<template>.c.j2
+    template: str  # templates/kernels/<template>.<variant>.c.j2
     symbol: str  # C identifier without the model's prefix, says operator and shape
     params_type: str  # struct of runtime_c/tt_kernel.h
     shape: Mapping[str, int]  # constants baked into the function

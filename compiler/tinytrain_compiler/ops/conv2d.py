@@ -89,7 +89,7 @@ class Conv2d(Operator):
             *("GROUPS", "CG", "OG", "KP", "POINTWISE"),
         )
         return Kernel(
-            template="conv2d_input_gradient",
+            template="conv2d/input_gradient",
             symbol=f"{self._symbol(node, tensors)}_input_gradient",
             params_type="tt_no_params",
             shape={key: shape[key] for key in keys} | {"L1": l1, "DROP": drop},
@@ -145,7 +145,7 @@ class Conv2d(Operator):
         rows = np.zeros((len(w), shape["KP"]), np.int8)  # rows padded with zero weights to whole words
         rows[:, : shape["K"]] = w.reshape(len(w), -1)
         return Kernel(
-            template="conv2d",
+            template="conv2d/forward",
             symbol=self._symbol(node, tensors),
             params_type="tt_conv_params",
             shape=shape,

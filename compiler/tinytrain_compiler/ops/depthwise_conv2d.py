@@ -51,7 +51,7 @@ class DepthwiseConv2d(Operator):
         l1, drop = input_bounds(node, self.weight_layout(node), trained)
         rows, columns = a.window.transposed(h, 0), a.window.transposed(w, 1)
         return Kernel(
-            template="depthwise_input_gradient",
+            template="depthwise_conv2d/input_gradient",
             symbol=f"depthwise_{a.window.label()}_{h}x{w}x{c}_input_gradient",
             params_type="tt_no_params",
             shape=a.window.constants(h, w)
@@ -113,7 +113,7 @@ class DepthwiseConv2d(Operator):
         weights = node.constants["weights"][..., 0].transpose(1, 2, 0).reshape(-1, c)
         shape = a.window.constants(h, w) | {"C": c, "CP": channels} | requantize_shape(node, tensors)
         return Kernel(
-            template="depthwise_conv2d",
+            template="depthwise_conv2d/forward",
             symbol=f"depthwise_{a.window.label()}_{h}x{w}x{c}",
             params_type="tt_conv_params",
             shape=shape,

@@ -60,7 +60,7 @@ class FullyConnected(Operator):
             "PT": 0, "PL": 0, "C": k, "CG": k, "KP": round_up(k, 4), "O": o, "OG": o,
             "GROUPS": 1, "POINTWISE": 1, "L1": l1, "DROP": drop,
         }  # fmt: skip
-        return Kernel("conv2d_input_gradient", f"fully_connected_{k}_{o}_input_gradient", "tt_no_params", shape)
+        return Kernel("conv2d/input_gradient", f"fully_connected_{k}_{o}_input_gradient", "tt_no_params", shape)
 
     def gradient_scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
         return gradient_scratch_bytes(self.weight_layout(node))
@@ -99,7 +99,7 @@ class FullyConnected(Operator):
         rows = np.zeros((len(w), round_up(k, 4)), np.int8)
         rows[:, :k] = w
         return Kernel(
-            template="fully_connected",
+            template="fully_connected/forward",
             symbol=f"fully_connected_{k}_{len(w)}",
             params_type="tt_conv_params",
             shape={"K": k, "KP": round_up(k, 4), "O": len(w)} | requantize_shape(node, tensors),

@@ -67,7 +67,7 @@ def learning_kernel(symbol: str, layout: WeightLayout, window: Mapping[str, int]
     shape = {key: window[key] for key in keys} | {"O": layout.groups * layout.outputs}
     grouped = layout.groups > 1
     return Kernel(
-        template="grouped_weight_gradient" if grouped else "conv2d_weight_gradient",
+        template="conv2d/grouped_weight_gradient" if grouped else "conv2d/weight_gradient",
         symbol=f"{symbol}_weight_gradient",
         params_type="tt_no_params",
         shape=shape | ({"OG": layout.outputs, "CG": layout.inputs} if grouped else {}),

@@ -50,7 +50,7 @@ class Lookup(Operator):
     def kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
         n = tensors[node.output].bytes
         return Kernel(
-            template="lookup",
+            template="lookup/forward",
             symbol=f"lookup_{n}",
             params_type="tt_lookup_params",
             shape={"N": n},

@@ -52,10 +52,10 @@ class MaxPool(Operator):
         return 4 * -(-tensors[node.output].bytes // per_word)
 
     def saving_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel | None:
-        return self._backward_kernel(node, tensors, "max_pool_winners", "winners")
+        return self._backward_kernel(node, tensors, "max_pool/winners", "winners")
 
     def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
-        return self._backward_kernel(node, tensors, "max_pool_input_gradient", "input_gradient")
+        return self._backward_kernel(node, tensors, "max_pool/input_gradient", "input_gradient")
 
     @classmethod
     def _backward_kernel(cls, node: Node, tensors: Mapping[str, Tensor], template: str, what: str) -> Kernel:
@@ -78,7 +78,7 @@ class MaxPool(Operator):
         a: MaxPoolAttributes = node.attributes
         h, w, c = tensors[node.inputs[0]].shape
         return Kernel(
-            template="max_pool",
+            template="max_pool/forward",
             symbol=f"max_pool_{a.window.label()}_{h}x{w}x{c}",
             params_type="tt_no_params",
             shape=a.window.constants(h, w) | {"C": c, "LOW": a.low, "HIGH": a.high},

@@ -58,7 +58,7 @@ class Softmax(Operator):
         x, y = tensors[node.inputs[0]], tensors[node.output]
         channels = x.shape[-1]
         return Kernel(
-            template="softmax",
+            template="softmax/forward",
             symbol=f"softmax_{x.bytes // channels}x{channels}",
             params_type="tt_softmax_params",
             shape={

@@ -18,15 +18,15 @@ class GradientFormat:
 
     name: str
     element_bytes: int
-    folder: str  # of its kernel templates, below templates/kernels/<variant>/
+    suffix: str  # of its kernels' templates
     needs_fpu: bool
     scratch: bool = True  # whether kernels take the scratch memory that their operators ask for
     ignores: tuple[str, ...] = ()  # constants of the integer kernels that its own have no use for
 
     def kernel(self, kernel: Kernel, node: Node) -> Kernel:
         """This format's version of an integer gradient kernel. Raises NoBackwardRuleError where there is none."""
-        template = f"{self.folder}{kernel.template}"
-        if not (TEMPLATES / f"kernels/portable/{template}.c.j2").exists():
+        template = f"{kernel.template}{self.suffix}"
+        if not (TEMPLATES / f"kernels/{template}.portable.c.j2").exists():
             raise NoBackwardRuleError(f"{node.name}: {node.op} has no backward rule in {self.name}")
         shape = {key: value for key, value in kernel.shape.items() if key not in self.ignores}
         return replace(kernel, template=template, shape=shape)
@@ -58,7 +58,7 @@ class Rounding:
 
 INT16 = GradientFormat("int16", 2, "", needs_fpu=False)
 FLOAT32 = GradientFormat(
-    "float32", 4, "float32/", needs_fpu=True, scratch=False, ignores=("L1", "DROP", "COUNT", "EXPONENT", "OVERLAP")
+    "float32", 4, "_float32", needs_fpu=True, scratch=False, ignores=("L1", "DROP", "COUNT", "EXPONENT", "OVERLAP")
 )
 GRADIENTS: Mapping[str, GradientFormat] = {f.name: f for f in (INT16, FLOAT32)}
 
