@@ -189,7 +189,9 @@ def test_verify_fails_where_the_c_computes_other_bytes(run_cli: Cli, compiled_sm
     (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
     ran = run_cli("tinytrain", "verify", tmp_path / "out", "--json")
     assert ran.code == 1
-    assert json.loads(ran.out)["host"]["mismatched_bytes"] > 0
+    found = json.loads(ran.out)
+    assert found["host"]["mismatched_bytes"] > 0
+    assert (found["error"]["kind"], found["error"]["exit_code"]) == ("disagreement", 1)
     assert "bytes differ" in ran.err
 
 
@@ -293,7 +295,8 @@ def test_installed_commands_keep_stdout_pure(small_model: Path, tmp_path: Path) 
     assert ran.returncode == 0, ran.stderr
     typed(json.loads(ran.stdout), REPORT)
     ran = run(COMMANDS / "tinytrain-compile", tmp_path / "no.onnx", "--board", "stm32f746", "--json")
-    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.returncode == 2
+    assert json.loads(ran.stdout)["error"]["kind"] == "usage"
     assert ran.stderr.splitlines()[-1].startswith("error: ")
 
 
@@ -303,7 +306,9 @@ def test_misfit_exits_with_3_and_an_own_bug_with_1(
     b = ModelBuilder((1, 3, 256, 256))
     onnx.save(b.build(b.node("GlobalAveragePool", b.conv(b.input, 3, 16))), tmp_path / "big.onnx")
     ran = run_cli("tinytrain-compile", tmp_path / "big.onnx", "--board", "rp2040", "--json", "-o", tmp_path / "out")
-    assert (ran.code, ran.out) == (3, "")
+    error = json.loads(ran.out)["error"]
+    assert (ran.code, error["kind"], error["exit_code"]) == (3, "does_not_fit", 3)
+    assert error["message"] in ran.err
 
     def broken(path: Path) -> None:
         raise ZeroDivisionError("boom")
@@ -312,3 +317,73 @@ def test_misfit_exits_with_3_and_an_own_bug_with_1(
     ran = run_cli("tinytrain-compile", small_model, "--board", "stm32f746", "-o", tmp_path / "out")
     assert ran.code == 1
     assert "internal error: boom; this is a bug of ours, please report it" in ran.err
+
+
+@pytest.mark.parametrize("command", ["compile", "verify", "emulate", "stack", "evaluate"])
+def test_an_error_is_a_json_document_too(run_cli: Cli, tmp_path: Path, command: str) -> None:
+    """Of an option the command does not have, and of a file or folder that is not there."""
+    extra = {"compile": ["--board", "stm32f746"], "evaluate": ["--pack", "no.npz"]}.get(command, [])
+    for arguments in (["--nonsense"], [tmp_path / "nothing", *extra]):
+        ran = run_cli("tinytrain", command, *arguments, "--json")
+        error = json.loads(ran.out)["error"]
+        assert (ran.code, error["kind"], error["exit_code"]) == (2, "usage", 2)
+        assert " ".join(error["message"].split()) in " ".join(ran.err.split())
+
+
+def test_every_node_that_cannot_be_compiled_is_in_the_json_document(run_cli: Cli, tmp_path: Path) -> None:
+    b = ModelBuilder((1, 3, 8, 8))
+    onnx.save(b.build(b.node("Erf", b.node("HardSwish", b.input, name="act"), name="erf")), tmp_path / "net.onnx")
+    ran = run_cli("tinytrain-compile", tmp_path / "net.onnx", "--board", "rp2040", "--json")
+    error = json.loads(ran.out)["error"]
+    assert (ran.code, error["kind"]) == (2, "unsupported_model")
+    assert [(p["op"], p["node"]) for p in error["problems"]] == [("HardSwish", "act"), ("Erf", "erf")]
+    typed(error["problems"], [{"node": str, "op": str, "reason": str, "fix": str}])
+
+
+def test_a_bug_of_ours_is_a_json_document_too(
+    run_cli: Cli, monkeypatch: pytest.MonkeyPatch, small_model: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tinytrain_compiler.compile.load_board", lambda name: 1 / 0)
+    ran = run_cli("tinytrain-compile", small_model, "--board", "rp2040", "-o", tmp_path / "out", "--json")
+    error = json.loads(ran.out)["error"]
+    assert (ran.code, error["kind"], error["exit_code"]) == (1, "internal", 1)
+    assert "Traceback" in ran.err
+
+
+# -- Ctrl-C --------------------------------------------------------------------------------------
+
+
+def interrupted_at(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """`tinytrain` in a process that gets SIGINT as it begins to import a module; a library that makes something else
+    of it is no excuse."""
+    code = f"""
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where the tests run
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ImportError("a library's own words") from None
+
+sys.meta_path.insert(0, Interrupt())
+from tinytrain_compiler.cli import main
+main()
+"""
+    return run(sys.executable, "-c", code, *arguments)
+
+
+@pytest.mark.parametrize("module", ["click", "tinytrain_compiler.cli.verify", "tinytrain_compiler.compile", "onnx"])
+def test_ctrl_c_while_importing_stops_without_a_traceback(module: str, small_model: Path, tmp_path: Path) -> None:
+    ran = interrupted_at(module, "compile", small_model, "--board", "rp2040", "-o", tmp_path / "out")
+    assert (ran.returncode, ran.stdout, ran.stderr.splitlines()[-1]) == (130, "", "stopped")
+    assert "Traceback" not in ran.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_is_a_json_document_too() -> None:
+    ran = interrupted_at("tinytrain_compiler.boards", "boards", "--json")
+    assert ran.returncode == 130
+    assert json.loads(ran.stdout)["error"] == {"kind": "interrupted", "message": "stopped", "exit_code": 130}

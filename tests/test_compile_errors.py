@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pkgutil
+import signal
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -256,6 +260,36 @@ def test_disk_that_fails_while_writing_leaves_the_old_folder_alone(
     with pytest.raises(UsageError, match="No space left on device"):
         compile_model(small_model, "rp2040", tmp_path / "new")
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("where", ["tempfile.mkdtemp", "pathlib.Path.chmod", "pathlib.Path.replace", "shutil.rmtree"])
+def test_ctrl_c_while_writing_leaves_a_whole_folder(
+    compiled_small: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, exists: bool
+) -> None:
+    """After any step: what was asked for is there, and no temporary folder."""
+    out = tmp_path / "out"
+    if exists:
+        write_files(out, compiled_small.files)
+    original = pkgutil.resolve_name(where)
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        try:
+            return original(*arguments, **options)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(where, interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        stops = contextlib.nullcontext() if exists and where.endswith("chmod") else pytest.raises(KeyboardInterrupt)
+        with stops:
+            write_files(out, compiled_small.files)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert {p for p, data in tree(out).items() if data is not None} == set(compiled_small.files)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"], "no temporary folder"
 
 
 def test_recompiling_keeps_the_users_files_and_removes_stale_ones(compiled_small: Artifacts, tmp_path: Path) -> None:

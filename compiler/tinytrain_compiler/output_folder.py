@@ -6,7 +6,11 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from .boards import Board
 from .errors import UsageError
 
 TOOL = "tinytrain-compiler"
+MANIFEST = "manifest.json"  # in every compiled folder
 
 
 def json_bytes(value: Any) -> bytes:
@@ -50,20 +55,28 @@ def check_output(directory: Path) -> None:
 
 def _is_ours(directory: Path) -> bool:
     try:
-        return bool(json.loads((directory / "manifest.json").read_text())["tool"]["name"] == TOOL)
+        return bool(json.loads((directory / MANIFEST).read_text())["tool"]["name"] == TOOL)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def write_files(directory: Path, files: dict[str, bytes]) -> None:
     """Write next to the target first, then move into place; files of an earlier compile that are no longer
-    made go away, anything else in the folder stays."""
-    parent = directory.absolute().parent
+    made go away, anything else in the folder stays. Signals that would end the process wait until it is done.
+
+    Errors: UsageError where the system refuses; no new folder is left.
+    """
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=parent))
+        with _signals_held():
+            _replace(directory, files)
     except OSError as error:
         raise UsageError(f"{directory}: cannot be written ({error.strerror}); choose another folder with -o") from error
+
+
+def _replace(directory: Path, files: dict[str, bytes]) -> None:
+    parent = directory.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=parent))
     try:
         for path, data in files.items():
             (staging / path).parent.mkdir(parents=True, exist_ok=True)
@@ -74,13 +87,31 @@ def write_files(directory: Path, files: dict[str, bytes]) -> None:
             return
         for path in _previous_files(directory) - set(files):
             (directory / path).unlink(missing_ok=True)
-        for path in sorted(files, key=lambda p: p == "manifest.json"):  # the manifest last: it vouches for the rest
+        for path in sorted(files, key=lambda p: p == MANIFEST):  # the manifest last: it vouches for the rest
             (directory / path).parent.mkdir(parents=True, exist_ok=True)
             (staging / path).replace(directory / path)
-    except OSError as error:
-        raise UsageError(f"{directory}: cannot be written ({error.strerror}); choose another folder with -o") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals that end the process wait for the end of the block. Only a main thread can hold them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    held = [number for number, handler in before.items() if handler not in (None, signal.SIG_IGN)]
+    for number in held:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number in held:
+            signal.signal(number, before[number])
+        for caught in came:
+            signal.raise_signal(caught)
 
 
 def _umask() -> int:
@@ -91,7 +122,7 @@ def _umask() -> int:
 
 def _previous_files(directory: Path) -> set[str]:
     try:
-        listed = json.loads((directory / "manifest.json").read_text())["files"]
+        listed = json.loads((directory / MANIFEST).read_text())["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return set()
     return {path for path in listed if not Path(path).is_absolute() and ".." not in Path(path).parts}

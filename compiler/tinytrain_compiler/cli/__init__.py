@@ -1,5 +1,17 @@
-"""The command line, one file a command."""
+"""The command line, one file a command.
 
-from .program import compile_main, main
+Progress and errors go to stderr; with --json, stdout is one JSON document and nothing else. Nothing is imported here
+before Ctrl-C is understood: most of a short command's time is imports.
+"""
 
-__all__ = ["compile_main", "main"]
+from .ending import run
+
+
+def main() -> None:
+    """`tinytrain`."""
+    run("tinytrain")
+
+
+def compile_main() -> None:
+    """`tinytrain-compile`: the same as `tinytrain compile`."""
+    run("tinytrain-compile")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .options import count_option, directory_argument, json_option
-from .printing import bar, echo_bounds, echo_training, fail_if, print_json
+from .printing import bar, echo_bounds, echo_training, show
 
 
 @click.command()
@@ -26,24 +27,22 @@ def emulate(directory: Path, count: int | None, core_of: str | None, profile: bo
     board = load_board(core_of) if core_of else model.board
     with bar(f"building the firmware and running it on an emulated {board.core}") as progress:
         found = run_emulate(model, count, core_of=board, profile=profile, progress=progress)
-    if as_json:
-        print_json(found)
-    else:
-        click.echo(
-            f"{found['core']} on {found['runner']}: {found['inputs']} inputs, {found['mismatched_bytes']} bytes differ"
-        )
-        click.echo(f"{found['instructions_per_inference']:,} instructions per inference")
-        click.echo(
-            f"{found['board']} image: {found['flash_bytes']:,} bytes of flash, {found['sram_bytes']:,} of SRAM "
-            f"(with the stack, of which {found['stack_bytes']:,} were used)"
-        )
-        echo_bounds(found["stack_bounds"])
-        for symbol, instructions in found.get("profile", {}).items():
-            click.echo(f"{instructions:12,}  {symbol}")
-        if "training" in found:
-            echo_training(found["training"])
-    learnt_wrong = found.get("training", {}).get("mismatched_bytes", 0)
-    fail_if(
-        found["mismatched_bytes"] or learnt_wrong,
-        "the emulated core and the reference disagree: please report it with the model",
+    wrong = found["mismatched_bytes"] or found.get("training", {}).get("mismatched_bytes", 0)
+    message = "the emulated core and the reference disagree: please report it with the model"
+    show(found, as_json, _print, message if wrong else None)
+
+
+def _print(found: dict[str, Any]) -> None:
+    click.echo(
+        f"{found['core']} on {found['runner']}: {found['inputs']} inputs, {found['mismatched_bytes']} bytes differ"
     )
+    click.echo(f"{found['instructions_per_inference']:,} instructions per inference")
+    click.echo(
+        f"{found['board']} image: {found['flash_bytes']:,} bytes of flash, {found['sram_bytes']:,} of SRAM "
+        f"(with the stack, of which {found['stack_bytes']:,} were used)"
+    )
+    echo_bounds(found["stack_bounds"])
+    for symbol, instructions in found.get("profile", {}).items():
+        click.echo(f"{instructions:12,}  {symbol}")
+    if "training" in found:
+        echo_training(found["training"])

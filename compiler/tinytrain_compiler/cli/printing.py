@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import TinyTrainError
+from ..errors import DisagreementError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -61,9 +61,14 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def fail_if(condition: object, message: str) -> None:
-    if condition:
-        raise TinyTrainError(message)
+def show(found: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], None], wrong: str | None) -> None:
+    """Print a result, then fail where something is `wrong`; the JSON document holds both."""
+    if not as_json:
+        text(found)
+    elif not wrong:
+        print_json(found)
+    if wrong:
+        raise DisagreementError(wrong, found)
 
 
 def echo_bounds(bounds: dict[str, int]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .options import count_option, directory_argument, json_option, mean_option, std_option
-from .printing import bar, fail_if, print_json
+from .printing import bar, show
 
 
 @click.command()
@@ -41,21 +42,22 @@ def verify(
     if data is not None:
         with bar(f"running {data.name}") as progress:
             found["data"] = verify_on_data(model, data, float_model, mean, std, progress)
-    mismatched = found["host"]["mismatched_bytes"]
-    if as_json:
-        print_json(found)
-    else:
-        ort = found["onnxruntime"]
-        click.echo(f"host C against the NumPy reference: {found['host']['inputs']} inputs, {mismatched} bytes differ")
-        click.echo(
-            f"operators against onnxruntime, same inputs: {ort['within_one_step']:.4%} of {ort['elements']:,} values "
-            f"within one step, {ort['identical']:.4%} identical"
-        )
-        click.echo(
-            f"whole network against onnxruntime: {ort['end_to_end_within_one_step']:.2%} of outputs within one step "
-            f"(onnxruntime optimised against itself unoptimised: {ort['onnxruntime_against_itself']:.2%}), "
-            f"top-1 agreement {ort['top1_agreement']:.1%}"
-        )
-        for key, value in found.get("data", {}).items():
-            click.echo(f"{key.replace('_', ' ')}: {value if isinstance(value, int) else f'{value:.1%}'}")
-    fail_if(mismatched, f"{mismatched} bytes differ: the generated C is wrong here; please report it with the model")
+    wrong = found["host"]["mismatched_bytes"]
+    message = f"{wrong} bytes differ: the generated C is wrong here; please report it with the model"
+    show(found, as_json, _print, message if wrong else None)
+
+
+def _print(found: dict[str, Any]) -> None:
+    host, ort = found["host"], found["onnxruntime"]
+    click.echo(f"host C against the NumPy reference: {host['inputs']} inputs, {host['mismatched_bytes']} bytes differ")
+    click.echo(
+        f"operators against onnxruntime, same inputs: {ort['within_one_step']:.4%} of {ort['elements']:,} values "
+        f"within one step, {ort['identical']:.4%} identical"
+    )
+    click.echo(
+        f"whole network against onnxruntime: {ort['end_to_end_within_one_step']:.2%} of outputs within one step "
+        f"(onnxruntime optimised against itself unoptimised: {ort['onnxruntime_against_itself']:.2%}), "
+        f"top-1 agreement {ort['top1_agreement']:.1%}"
+    )
+    for key, value in found.get("data", {}).items():
+        click.echo(f"{key.replace('_', ' ')}: {value if isinstance(value, int) else f'{value:.1%}'}")
