@@ -17,7 +17,7 @@ from hypothesis.strategies import SearchStrategy
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.memory import MemoryPlan
 from tinytrain_compiler.reference import run
-from tinytrain_compiler.targets.host import OPTIMISE, WARNINGS
+from tinytrain_compiler.targets.host import HOST_KERNELS, OPTIMISE, WARNINGS
 
 GUARD = 64
 JUNK = 0x5A
@@ -85,7 +85,7 @@ def compile_batch(
     sources = {directory / "extra.c"}
     for i in range(count):
         sources.update(model_sources(directory, f"m{i}"))
-    common = [compiler, "-std=c11", *WARNINGS, *flags, f"-I{directory}", f"-I{directory / 'runtime'}"]
+    common = [compiler, "-std=c11", *WARNINGS, *HOST_KERNELS, *flags, f"-I{directory}", f"-I{directory / 'runtime'}"]
     ordered = sorted(sources)
     parts = [[*common, "-c", *map(str, ordered[i::PROCESSES])] for i in range(PROCESSES)]
     with ThreadPoolExecutor(PROCESSES) as pool:

@@ -193,8 +193,8 @@ def cases_c(cases: Sequence[Case]) -> str:
     parts = ['#include "cases.h"\n#include "tt_dsp.h"\n#include "tt_learn.h"\n', _FRAME.format(memory=room)]
     for number, case in enumerate(cases):
         name = f"kernel_{number}"
-        for condition, body in kernel_bodies(case.kernel):
-            parts.append(f"#if {condition or f'!defined(HAS_{name})'}\n#define HAS_{name}\n")
+        for variant, body in kernel_bodies(case.kernel).items():
+            parts.append(f"#if {variant.condition or f'!defined(HAS_{name})'}\n#define HAS_{name}\n")
             parts.append(f"static {case.prototype.format(name)}\n{body}#endif\n")
         lines = [f"static const {c} {n}[] = {{\n{c_table(v)}\n}};" for n, (c, v) in case.constants.items()]
         lines += [f"{c} *const {n} = take({size}u);" for n, (c, size) in case.buffers.items()]

@@ -290,7 +290,7 @@ def gaps(plan: MemoryPlan) -> NDArray[np.int64]:
 
 def model_sources(directory: Path, name: str) -> list[Path]:
     """All C files that make up a compiled model, the runtime among them."""
-    own = [directory / f"{name}{part}.c" for part in ("", "_weights", "_kernels", "_train")]
+    own = [directory / f"{name}{part}.c" for part in ("", "_weights", "_kernels", "_kernels_host", "_train")]
     return [path for path in own if path.exists()] + sorted((directory / "runtime").glob("*.c"))
 
 

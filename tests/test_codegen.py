@@ -19,7 +19,7 @@ from tinytrain_compiler import Artifacts, compile_model
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.reference import run
-from tinytrain_compiler.targets.host import HostModel
+from tinytrain_compiler.targets.host import HOST_KERNELS, HostModel
 from tools import require_or_skip
 
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wundef", "-Wstrict-prototypes", "-Werror"]
@@ -67,7 +67,7 @@ def objects(models: Path, folder: Path, compiler: str, *flags: str) -> list[Path
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_no_warning_on_the_host(models: Path, tmp_path: Path, compiler: str, flags: str) -> None:
     require_or_skip(compiler)
-    objects(models, tmp_path, compiler, *flags.split())
+    objects(models, tmp_path, compiler, *HOST_KERNELS, *flags.split())
 
 
 @pytest.mark.parametrize("board", ["stm32f746", "nrf52840dk", "mps2_an385", "rp2040"])

@@ -14,9 +14,9 @@ import pytest
 from graphs import random_inputs, write_model
 from networks import NETWORKS
 from tinytrain_compiler.boards import load_board
-from tinytrain_compiler.codegen.kernels import VARIANTS
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.ops import operator_of, registered
+from tinytrain_compiler.ops.variants import VARIANTS
 from tinytrain_compiler.reference import PrototypeHead, run
 from tinytrain_compiler.resources import TEMPLATES
 from tinytrain_compiler.targets.firmware import build_firmware
@@ -83,8 +83,8 @@ def test_networks_reach_every_operator_and_template() -> None:
     assert {node.op for node in nodes} == set(registered())
     used = {k.template for name in NETWORKS for n in network(name).nodes for op in [operator_of(n)]
             for kernel in (op.kernel, op.saving_kernel) for k in [kernel(n, network(name).tensors)] if k}  # fmt: skip
-    for variant in ("portable", *VARIANTS):
-        found = (TEMPLATES / "kernels").glob(f"*/*.{variant}.c.j2")
+    for variant in VARIANTS:
+        found = (TEMPLATES / "kernels").glob(f"*/*.{variant.name}.c.j2")
         templates = {f"{path.parent.name}/{path.name.split('.')[0]}" for path in found}
         assert {name for name in templates if "gradient" not in name} <= used
 

@@ -16,6 +16,7 @@ from operator_cases import STRATEGIES, wide
 from tinytrain_compiler.codegen.kernels import kernel_bodies
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.ops import Kernel, operator_of, registered
+from tinytrain_compiler.ops.variants import VECTOR
 from tinytrain_compiler.targets.host import OPTIMISE
 from tools import require_or_skip
 
@@ -70,7 +71,7 @@ def test_a_layer_too_large_for_the_stack_runs_the_portable_code() -> None:
         b = GraphBuilder((size, size, 4))
         b.depthwise(b.input, (3, 3))
         (node,), tensors = b.build().nodes, b.build().tensors
-        return dict(kernel_bodies(operator_of(node).kernel(node, tensors)))["TT_USE_VECTOR"]  # type: ignore[arg-type]
+        return kernel_bodies(operator_of(node).kernel(node, tensors))[VECTOR]  # type: ignore[arg-type]
 
     assert "tt_vector" in body(112)
     assert "tt_vector" not in body(224)

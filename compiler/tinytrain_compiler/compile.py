@@ -146,7 +146,7 @@ def compile_model(
         top1_agreement=agreement, classes=classes, policy=policy, head=head, training=lowered.training,
         inference=inference.plan,
     )  # fmt: skip
-    pixels = pixel_map(graph.tensors[graph.input], mean, std)
+    pixels = None if samples.are_floats else pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
     if policy != "none":
         options += f" --policy {policy}" + formats.options + by.selection_options

@@ -17,9 +17,9 @@ from ..reference import run
 from ..resources import RUNTIME
 from ..training.plan import TrainingPlan
 from .digest import state_digest
-from .kernels import KernelTable, has_params, kernel_bodies
+from .kernels import KernelTable, function_text, has_params, headers
 from .names import Names
-from .render import c_comment, c_string, c_type, render
+from .render import c_comment, c_name, c_string, c_type, render
 from .training import TrainingText
 from .training_float import FloatTrainingText
 
@@ -43,7 +43,8 @@ class ModelInfo:
 def emit_sources(
     graph: Graph, plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: TrainingPlan | None = None
 ) -> dict[str, str]:
-    """name.h, name.c, name_arena.h, name_kernels.h/.c, name_weights.c, the runtime; name_train.h/.c if it trains."""
+    """Text by path: name.h/.c, name_arena.h, name_kernels.h/.c, name_kernels_host.c, name_weights.c, the runtime, and
+    name_train.h/.c if it trains."""
     n = info.prefix
     context = _context(graph, plan, kernels, info, training)
     files = {
@@ -52,6 +53,7 @@ def emit_sources(
         f"{n}_arena.h": render("model/arena.h.j2", **context),
         f"{n}_kernels.h": render("model/kernels.h.j2", **context),
         f"{n}_kernels.c": render("model/kernels.c.j2", **context),
+        f"{n}_kernels_host.c": render("model/kernels_host.c.j2", **context),
         f"{n}_weights.c": render("model/weights.c.j2", **context),
     }
     if training is not None:
@@ -81,6 +83,7 @@ def _context(
     text = (
         TRAINING_TEXT[training.formats.gradients.name](graph, training, plan, names) if training is not None else None
     )
+    functions = _functions(kernels)
     ends = {"input": graph.input, "output": graph.output, "features": graph.features}
     return {
         "name": info.prefix,
@@ -99,7 +102,8 @@ def _context(
         "lower_bound": plan.lower_bound_bytes,
         **_layers(graph, plan, kernels, names, text),
         "training": text.context() if text is not None else None,
-        "functions": _functions(kernels),
+        "functions": functions,
+        "headers": {"firmware": headers(functions, host=False), "host": headers(functions, host=True)},
         "selftest_seed": SELFTEST_SEED,
         "selftest_crc": _selftest_crc(graph),
         "digest": state_digest(graph, training, info.pixels),
@@ -134,7 +138,7 @@ def _layers(
             if training.learns(node):
                 lines = ["{", *(f"    {line}" for line in lines), "}"]
         ends = roots[node.output] == roots[graph.features]
-        call = {"lines": lines, "ends_embedding": ends, "comment": c_comment(_describe(graph, node))}
+        call = {"lines": lines, "ends_embedding": ends, "comment": _describe(graph, node)}
         calls.append(call | {"frozen": training is not None and training.is_frozen(steps[node.name])})
     return {"arrays": arrays, "params": params, "calls": calls}
 
@@ -144,8 +148,7 @@ def _functions(kernels: KernelTable) -> list[dict[str, Any]]:
     functions = []
     for symbol, prototype in kernels.prototypes.items():
         uses = [use for use in kernels.uses if use.symbol == symbol]
-        layers = c_comment(", ".join(use.node.name for use in uses))
-        functions.append({"prototype": prototype, "bodies": kernel_bodies(uses[0].kernel), "layers": layers})
+        functions.append(function_text(prototype, [use.node.name for use in uses], uses[0].kernel))
     return functions
 
 
@@ -167,7 +170,7 @@ def _describe(graph: Graph, node: Node) -> str:
         return "x".join(str(d) for d in graph.tensors[name].shape)
 
     macs = operator_of(node).macs(node, graph.tensors)
-    text = f"{node.name}: {node.op}, {' + '.join(shape(i) for i in node.inputs)} -> {shape(node.output)}"
+    text = f"{c_name(node.name)}: {node.op}, {' + '.join(shape(i) for i in node.inputs)} -> {shape(node.output)}"
     return text + (f", {macs:,} MACs" if macs else "")
 
 

@@ -1,22 +1,21 @@
 """Which C kernel runs each node, and the C function of each.
 
-A kernel variant is a set of templates, told by their names. `portable` has all of them; another variant has those
-it does better, behind a preprocessor test on the core's attribute. All variants compute the same
-bytes in the same scratch memory, so one set of sources serves every core.
+All variants of a kernel are emitted, each behind its preprocessor test; those for this machine go into a file of
+their own, which no firmware compiles.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..graph import Graph, Node
 from ..ops import Kernel, operator_of
-from .render import LINE, environment, render
+from ..ops.variants import PORTABLE, VARIANTS, Variant
+from .render import LINE, c_names, environment, render
 
-# variant -> what the preprocessor asks; tried in order, `portable` last. MVE will stand first.
-VARIANTS = {"dsp": "TT_USE_DSP", "vector": "TT_USE_VECTOR"}
 FULL_UNROLL = 8  # inner loops up to this many rounds are unrolled whole
 STACK_BYTES = 2**19  # what a `vector` kernel may hold on the stack; larger layers run the portable code
 INPUT_NAMES = {1: ("x",), 2: ("a", "b")}
@@ -79,14 +78,30 @@ def _prototype(symbol: str, node: Node, kernel: Kernel, has_scratch: bool) -> st
     return f"void {symbol}({', '.join(parameters)})"
 
 
-def kernel_bodies(kernel: Kernel) -> list[tuple[str, str]]:
-    """(preprocessor condition, C body) per variant that has a template; the last condition is empty."""
-    bodies = []
-    for variant, condition in (*VARIANTS.items(), ("portable", "")):
-        template = f"kernels/{kernel.template}.{variant}.c.j2"
-        if variant == "portable" or template in environment().list_templates():
-            bodies.append((condition, _body(template, kernel)))
+def kernel_bodies(kernel: Kernel) -> dict[Variant, str]:
+    """The C body in each variant that has a template, fastest first."""
+    bodies = {}
+    for variant in VARIANTS:
+        template = f"kernels/{kernel.template}.{variant.name}.c.j2"
+        if variant is PORTABLE or template in environment().list_templates():
+            bodies[variant] = _body(template, kernel)
     return bodies
+
+
+def function_text(prototype: str, layers: Sequence[str], kernel: Kernel) -> dict[str, Any]:
+    """What the templates print of one C function: the layers that share it, and its bodies behind their conditions."""
+    bodies = kernel_bodies(kernel)
+    firmware = [(variant.condition, body) for variant, body in bodies.items() if not variant.host]
+    host = [(variant.condition, body) for variant, body in bodies.items() if variant.host]
+    if host:  # on this machine the other file has it
+        firmware[-1] = (" && ".join(f"!{condition}" for condition, _ in host), firmware[-1][1])
+    return {"prototype": prototype, "layers": c_names(layers), "bodies": firmware, "host": host, "variants": [*bodies]}
+
+
+def headers(functions: Sequence[dict[str, Any]], host: bool) -> list[str]:
+    """What a file with these functions includes for the sake of its variants, in alphabetical order."""
+    found = {variant.header for function in functions for variant in function["variants"] if variant.host == host}
+    return sorted(found - {PORTABLE.header})
 
 
 def _body(template: str, kernel: Kernel) -> str:

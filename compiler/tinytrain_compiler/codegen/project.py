@@ -35,6 +35,11 @@ def model_sources(name: str, trains: bool) -> tuple[str, ...]:
     return (*sources, f"{name}_train.c") if trains else sources
 
 
+def host_kernels(name: str) -> str:
+    """The C file that only builds for this machine add to these, with TT_HOST_KERNELS defined for all."""
+    return f"{name}_kernels_host.c"
+
+
 def linker_script(board: Board) -> str:
     """Path of the linker script, relative to the model's directory."""
     return f"firmware/{board.name}.ld"

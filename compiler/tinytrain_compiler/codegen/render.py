@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from ..resources import TEMPLATES
 
 LINE = 110  # columns of generated tables
+NAME = 60  # characters of a model's name in a comment
+IDENTIFIER = 40  # and in an identifier
+_PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~")  # of ASCII, all but the backslash
 
 
 @cache
@@ -55,16 +59,18 @@ def c_float(value: float) -> str:
 
 
 class Identifiers:
-    """Unique C identifiers made from any names."""
+    """Unique C identifiers made from any names; of long ones the end, which tells more than the scopes in front."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}  # base -> the next to try
 
     def make(self, name: str) -> str:
-        base = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "node"
-        candidate, number = base, 2
+        base = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower()[-IDENTIFIER:].strip("_") or "node"
+        candidate, number = base, self._numbers.get(base, 2)
         while candidate in self._taken:
             candidate, number = f"{base}_{number}", number + 1
+        self._numbers[base] = number
         self._taken.add(candidate)
         return candidate
 
@@ -78,5 +84,15 @@ def c_string(text: str) -> str:
 
 
 def c_comment(text: str) -> str:
-    """Text that cannot end the comment it stands in."""
-    return text.replace("*/", "* /").replace("\n", " ")
+    """Text for a comment, which it can neither end nor begin nor splice: no line ends, no backslashes, no trigraphs."""
+    printable = "".join(c if c == " " or c.isalnum() or c in _PUNCTUATION else "_" for c in text)
+    return re.sub(r"(?<=\*)(?=/)|(?<=/)(?=\*)|(?<=\?)(?=\?)", " ", printable)
+
+
+def c_name(name: str) -> str:
+    """A name from a model, for a comment; all of them come through here. Of a long one both ends."""
+    return c_comment(name if len(name) <= NAME else f"{name[: NAME // 2]}...{name[-(NAME // 2) :]}")
+
+
+def c_names(names: Sequence[str]) -> str:
+    return ", ".join(c_name(name) for name in names)

@@ -23,9 +23,9 @@ from ..training.plan import LOSS_SCRATCH, Action, LearntLayer, TrainingPlan, par
 from ..training.pool import LEARNT, FisherInput
 from ..training.selection import Candidate, layer_cost
 from .backward_kernels import backward_kernels
-from .kernels import kernel_bodies
+from .kernels import function_text, headers
 from .names import Names
-from .render import c_comment
+from .render import c_name
 
 
 class TrainingText:
@@ -53,6 +53,7 @@ class TrainingText:
         learnt, loss = self._memory.scratch[LEARNT], self._memory.scratch[LOSS_SCRATCH]
         gradient = self._memory.scratch[self._gradient(self._graph.features)]
         statements = self._statements()
+        functions = self._functions()
         return {
             "headers": self.headers,
             "layers": [self._layer(layer) for layer in self._plan.layers],
@@ -60,7 +61,8 @@ class TrainingText:
             "statements": statements,
             "locals": self._locals(),
             "begin": self._begin(),
-            "functions": self._functions(),
+            "functions": functions,
+            "variant_headers": headers(functions, host=False),
             "places": {"learnt": learnt, "loss": loss, "gradient": gradient},
             "macros": {
                 "learnt": self._names.scratch[LEARNT],
@@ -130,7 +132,7 @@ class TrainingText:
             return None
         rows = [
             {
-                "node": c_comment(c.node.name),
+                "node": c_name(c.node.name),
                 "layer": self._names.of("learn", c.node),
                 "selected": next(x.selected_offset for x in self._plan.layers if x.node.name == c.node.name),
                 "cost": float(layer_cost(self._graph, c)),
@@ -195,7 +197,7 @@ class TrainingText:
             "channels_name": self._names.of("channels_of", node),
             "state": self._names.of("state_of", node),
             "delta_bytes": self._plan.formats.rounding.delta_bytes,
-            "node": c_comment(node.name),
+            "node": c_name(node.name),
             "outputs": len(scales),
             "layout": operator_of(node).weight_layout(node),
             "channels": channels,
@@ -276,6 +278,7 @@ class TrainingText:
         for block in blocks:
             pointers = [f"{self.element} *const {name} = {place};" for place, name in block["gradients"].items()]
             block["lines"] = [*pointers, *block["lines"]] if block["lines"] else []
+            block["node"] = c_name(block["node"])
         return blocks
 
     def _mask(self, a: Action) -> list[str]:
@@ -381,8 +384,7 @@ class TrainingText:
 
     def _functions(self) -> list[dict[str, Any]]:
         return [
-            {"prototype": prototype, "layers": c_comment(", ".join(layers)), "bodies": kernel_bodies(kernel)}
-            for kernel, prototype, layers in self._kernels.kernels.values()
+            function_text(prototype, layers, kernel) for kernel, prototype, layers in self._kernels.kernels.values()
         ]
 
     def _gradient(self, buffer: str) -> str:

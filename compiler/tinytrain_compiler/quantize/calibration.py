@@ -29,6 +29,7 @@ class Calibration:
     samples: Floats  # (n, C, H, W) or (n, F), as the model's input takes them
     description: str  # for reports: what they are and how many; no paths
     is_generated: bool  # nobody's data, so accuracy is unverified
+    are_floats: bool = False  # given in the model's own units: what it takes are not pictures
 
 
 def load_calibration(
@@ -56,13 +57,13 @@ def load_calibration(
         samples = _normalize(pixels, input_shape, mean, std)
         what = f"{len(samples)} generated 1/f-noise samples, so accuracy is unverified"
         return Calibration(samples, what, is_generated=True)
-    source = Path(source)
+    source, are_floats = Path(source), False
     if source.is_dir():
         samples, what = _from_folder(source, input_shape, mean, std, limit)
     elif not source.exists():
         raise UsageError(f"calibration data {source} does not exist; pass a folder of pictures, an .npz or an .npy")
     elif source.suffix.lower() in (".npz", ".npy"):
-        samples, what = _from_arrays(source, input_shape, mean, std, limit)
+        samples, what, are_floats = _from_arrays(source, input_shape, mean, std, limit)
     else:
         raise UsageError(
             f"calibration data {source} is neither a folder of pictures nor an .npz or .npy file; "
@@ -73,7 +74,7 @@ def load_calibration(
         raise UsageError(
             f"calibration data {source}: {wrong} of {len(samples)} samples hold NaN or infinity; remove them"
         )
-    return Calibration(samples, what, is_generated=False)
+    return Calibration(samples, what, is_generated=False, are_floats=are_floats)
 
 
 def pixels_to_input(images: Pixels, input_shape: Sequence[int], mean: Numbers, std: Numbers) -> Floats:
@@ -187,7 +188,10 @@ def _from_folder(
     return np.stack(pictures), f"{len(pictures)} of {len(files)} pictures in {folder.resolve().name}"
 
 
-def _from_arrays(file: Path, input_shape: Sequence[int], mean: Numbers, std: Numbers, limit: int) -> tuple[Floats, str]:
+def _from_arrays(
+    file: Path, input_shape: Sequence[int], mean: Numbers, std: Numbers, limit: int
+) -> tuple[Floats, str, bool]:
+    """Samples, what they are, and whether they are floats in the model's own units."""
     arrays = _read_arrays(file)
     for key, array in arrays.items():
         total = len(array) if array.ndim else 0
@@ -197,11 +201,11 @@ def _from_arrays(file: Path, input_shape: Sequence[int], mean: Numbers, std: Num
                 samples = pixels_to_input(array[_choose(total, limit)], input_shape, mean, std)
             except UsageError as e:
                 raise UsageError(f"calibration data {file}, {key or 'array'}: {e}") from e
-            return samples, f"{len(samples)} of {total} pictures in {name}"
+            return samples, f"{len(samples)} of {total} pictures in {name}", False
         if array.dtype.kind == "f" and total:
             fitted = fit_floats(array, input_shape, _choose(total, limit))
             if fitted is not None:
-                return fitted, f"{len(fitted)} of {total} samples in {name}"
+                return fitted, f"{len(fitted)} of {total} samples in {name}", True
     raise UsageError(_no_array_fits(file, arrays, input_shape))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codegen.project import WARNING_FLAGS, model_sources
+from ..codegen.project import WARNING_FLAGS, host_kernels, model_sources
 from ..codegen.render import render
 from ..errors import TinyTrainError, ToolMissingError
 from ..memory.lifetimes import ALIGNMENT
@@ -25,6 +25,7 @@ from ..training.selection import SELECTORS
 from .flash import SimulatedFlash
 
 WARNINGS = (*WARNING_FLAGS, "-Werror")
+HOST_KERNELS = ("-DTT_HOST_KERNELS",)
 OPTIMISE = ("-O3", "-march=native", "-ffp-contract=off")
 PROCESSES = 2  # compilers at a time
 GUARD = 64  # bytes on both sides of each region
@@ -277,9 +278,18 @@ def build_library(
     shim.write_text(render("host/shim.c.j2", name=name))
     library = build / f"lib{name}.so"
     trains = (directory / f"{name}_train.c").exists()
-    own = [directory / source for source in model_sources(name, trains)]
+    own = [directory / source for source in (*model_sources(name, trains), host_kernels(name))]
     sources = (*own, *sorted((directory / "runtime").glob("*.c")), shim)
-    common = (compiler, "-std=c11", *WARNINGS, *flags, "-fPIC", f"-I{directory}", f"-I{directory / 'runtime'}")
+    common = (
+        compiler,
+        "-std=c11",
+        *WARNINGS,
+        *HOST_KERNELS,
+        *flags,
+        "-fPIC",
+        f"-I{directory}",
+        f"-I{directory / 'runtime'}",
+    )
     objects = [str(build / f"{i}.o") for i in range(len(sources))]
     with ThreadPoolExecutor(PROCESSES) as pool:
         list(pool.map(lambda s, o: _compile([*common, "-c", str(s), "-o", o]), sources, objects))

@@ -1,0 +1,152 @@
+"""What the generated C looks like and what its helpers compute: names, headers, file by file."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import test_training
+from graphs import GraphBuilder, layout_of, model_sources, random_inputs, write_model
+from tinytrain_compiler import Artifacts, compile_model
+from tinytrain_compiler.boards import load_board
+from tinytrain_compiler.codegen.render import Identifiers, c_name
+from tinytrain_compiler.graph import Graph, Quantization, Tensor
+from tinytrain_compiler.quantize.input_bytes import quantize_samples
+from tinytrain_compiler.reference import run
+from tinytrain_compiler.targets.host import HostModel
+from tinytrain_compiler.training.scheme import Scheme
+from tools import require_or_skip
+
+STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wcomment", "-Wtrigraphs", "-Werror"]
+
+# -- names from a model ------------------------------------------------------------------------
+
+HOSTILE = [
+    "a*/int x5;/*", "/* */", "*/", "/*", "//", "*", "/", "/*/", "**//", "line\\\n#error spliced", "ends in \\",
+    "??/\nx", "*??/\n/", "\n#error its own line", "\r\x00\x07\x1b", 'quote " \' `', "", " ", "{{ name }} {% raw %}",
+    "\u00e4\u6f22\U0001f600", "\u202e\u2066 right to left", "\ud800", "x" * 10_000, "scope/" * 2_000 + "*/", "%s %n %d",
+]  # fmt: skip
+
+
+def renamed(graph: Graph, scheme: Scheme, names: list[str]) -> tuple[Graph, Scheme]:
+    """The same network; node i and tensor i are called names[i], with as much behind it as makes them unique."""
+    nodes = {node.name: f"{names[i % len(names)]}{' ' * (i // len(names))}" for i, node in enumerate(graph.nodes)}
+    tensors = {name: f"{names[-i % len(names)]}{' ' * (i // len(names))}" for i, name in enumerate(graph.tensors)}
+    graph = replace(
+        graph,
+        input=tensors[graph.input], output=tensors[graph.output], features=tensors[graph.features],
+        tensors={tensors[name]: replace(tensor, name=tensors[name]) for name, tensor in graph.tensors.items()},
+        nodes=[
+            replace(n, name=nodes[n.name], inputs=tuple(tensors[x] for x in n.inputs), output=tensors[n.output])
+            for n in graph.nodes
+        ],
+    )  # fmt: skip
+    return graph, Scheme({nodes[name]: layer for name, layer in scheme.layers.items()})
+
+
+@pytest.mark.parametrize("first", [0, 12])
+def test_hostile_names_stay_names(first: int, tmp_path: Path) -> None:
+    """Built with training, for this machine and for a core, warnings as errors; it answers as the reference does."""
+    require_or_skip("gcc")
+    require_or_skip("arm-none-eabi-gcc")
+    graph, scheme = renamed(*test_training.network(), HOSTILE[first:] + HOSTILE[:first])
+    lowered = write_model(graph, "net", tmp_path, scheme=scheme)
+    with HostModel(tmp_path, layout_of(graph, lowered, "net")) as host:
+        for x in random_inputs(graph, 2):
+            assert (host.infer(x).output == run(graph, x)[0]).all()
+    own = [path for path in model_sources(tmp_path, "net") if path.parent == tmp_path]
+    flags = [*STRICT, *load_board("stm32f746").cpu_flags, "-fsyntax-only", f"-I{tmp_path}", f"-I{tmp_path / 'runtime'}"]
+    done = subprocess.run(["arm-none-eabi-gcc", *flags, *map(str, own)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_in_a_comment(name: str) -> None:
+    text = c_name(name)
+    assert not any(part in text for part in ("*/", "/*", "\\", "\n", "\r", "??"))
+    assert len(text) < 100
+    text.encode()
+
+
+def test_names_that_are_alike_stay_apart() -> None:
+    identifiers = Identifiers()
+    made = [identifiers.make(name) for name in [*HOSTILE, *HOSTILE, "x_2", "x", "x", "x" * 10_001]]
+    assert len(set(made)) == len(made)
+    assert max(map(len, made)) < 50
+
+
+# -- the header's helpers ----------------------------------------------------------------------
+
+
+def quantized_in_c(tensor: Tensor, values: np.ndarray, folder: Path, flags: list[str]) -> np.ndarray:
+    """int8 of each value by the generated <name>_quantize()."""
+    b = GraphBuilder((2,), scale=tensor.quantization.scale, zero=tensor.quantization.zero_point)
+    b.fully_connected(b.input, 2)
+    write_model(b.build(), "net", folder)
+    source = folder / "all.c"
+    source.write_text(
+        '#include "net.h"\nvoid all(const float *x, int8_t *y, int n);\nvoid all(const float *x, int8_t *y, int n)\n'
+        "{ for (int i = 0; i < n; i++) y[i] = net_quantize(x[i]); }\n"
+    )
+    library = folder / "all.so"
+    command = ["gcc", *STRICT, *flags, "-fPIC", "-shared", f"-I{folder}", f"-I{folder / 'runtime'}", str(source)]
+    subprocess.run([*command, "-o", str(library)], check=True)
+    found = np.empty(len(values), np.int8)
+    floats = np.ascontiguousarray(values, np.float32)
+    ctypes.CDLL(str(library)).all(ctypes.c_void_p(floats.ctypes.data), ctypes.c_void_p(found.ctypes.data), len(floats))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero"), [(0.05, -3), (1.0, 0), (2.0**-7, -128), (0.0078431377, 127), (1e-6, 1), (3e5, -1)]
+)
+def test_floats_become_input_bytes_as_in_python(scale: float, zero: int, tmp_path: Path) -> None:
+    require_or_skip("gcc")
+    rng = np.random.default_rng(0)
+    scale = float(np.float32(scale))
+    halves = (np.arange(-1200, 1201) / 2 * scale).astype(np.float32)
+    near = np.concatenate([np.nextafter(halves, np.float32(side)) for side in (-np.inf, np.inf)])
+    far = np.array([3e38, -3e38, 1e-45, -0.0, np.inf, -np.inf], np.float32)
+    values = np.concatenate([halves, near, far, (rng.normal(size=4000) * 100 * scale).astype(np.float32)])
+    tensor = Tensor("x", (len(values),), Quantization(scale, zero))
+    with np.errstate(over="ignore"):
+        wanted = quantize_samples(values[None], tensor)[0]
+    assert (quantized_in_c(tensor, values, tmp_path, ["-O2"]) == wanted).all()
+
+
+def test_scales_are_floats(compiled_small: Artifacts) -> None:
+    lines = [line for line in compiled_small.files["small.h"].decode().splitlines() if "_SCALE " in line]
+    assert len(lines) == 2
+    for line in lines:
+        assert line.endswith("f"), line
+
+
+def test_pixels_are_offered_where_calibration_was_pictures(
+    small_model: Path, compiled_small: Artifacts, tmp_path: Path
+) -> None:
+    """A model that takes floats, such as spectra, may have an input of a picture's shape."""
+    rng = np.random.default_rng(0)
+    height, width, channels = compiled_small.graph.tensors[compiled_small.graph.input].shape
+    np.savez(tmp_path / "pictures.npz", images=rng.integers(0, 256, (8, height, width, channels), np.uint8))
+    np.savez(tmp_path / "floats.npz", x=rng.normal(size=(8, channels, height, width)).astype(np.float32))
+    for name, offered in (("pictures", True), ("floats", False)):
+        files = compile_model(small_model, "stm32f746", name="net", calibration=tmp_path / f"{name}.npz").files
+        text = files["net.h"].decode()
+        assert ("_pixel(" in text) == offered
+        assert "_quantize(" in text
+
+
+# -- firmware and host -------------------------------------------------------------------------
+
+
+def test_code_for_this_machine_is_in_a_file_that_firmware_does_not_compile(compiled_small: Artifacts) -> None:
+    files = compiled_small.files
+    for path in ("small_kernels.c", "small_train.c", "CMakeLists.txt"):
+        text = files.get(path, b"")
+        assert b"tt_vector" not in text
+        assert b"kernels_host" not in text
+    assert b"tt_vector" in files["small_kernels_host.c"]
