@@ -24,7 +24,7 @@ from tinytrain_compiler.ops.conv2d import Conv2dAttributes
 from tinytrain_compiler.ops.fully_connected import FullyConnectedAttributes
 from tinytrain_compiler.ops.window import Window
 from tinytrain_compiler.targets.firmware import build_firmware
-from tinytrain_compiler.targets.qemu import INFER, pack_records, run_on_qemu
+from tinytrain_compiler.targets.harness import INFER, pack_records, run_records
 
 BOARD = "mps2_an500"
 Q = Quantization(0.05, -3)
@@ -94,7 +94,7 @@ def instructions(graph: Graph) -> int:
             (directory / path).write_text(text)
         firmware = build_firmware(directory, "bench", board, lowered.plan.region_banks, "harness", directory / "build")
         x = np.random.default_rng(1).integers(-128, 128, graph.tensors["x"].bytes, np.int8)
-        ran = run_on_qemu(firmware, board, pack_records([(INFER, x.tobytes())]), directory / "run", profile=True)
+        ran = run_records(firmware, board, pack_records([(INFER, x.tobytes())]), directory / "run", profile=True)
         assert ran.profile is not None
         head = ("tt_prototype_classify", "tt_head_length", "tt_head_project", "tt_square_root")
         outside = ("main", "run", "bench_infer", "bench_input", "tt_infer", "tt_input", "memmove", *head)

@@ -20,10 +20,10 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
+from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import build_firmware
+from tinytrain_compiler.targets.harness_personalisation import Personalisation, run_personalisation
 from tinytrain_compiler.targets.host import HostModel
-from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
-from tinytrain_compiler.targets.qemu_personalisation import Personalisation, personalise_on_qemu
 from tinytrain_compiler.targets.short_training import ShortTraining, short_training
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.prefix import last_cut
@@ -65,7 +65,7 @@ def measure(model: CompiledModel, task: ShortTraining, copies: int) -> tuple[Per
     with tempfile.TemporaryDirectory(prefix="tinytrain-personalise-") as folder:
         banks = emulation_banks(machine, model.region_banks)
         firmware = build_firmware(model.directory, model.name, machine, banks, "train", Path(folder) / "build")
-        ran = personalise_on_qemu(
+        ran = run_personalisation(
             firmware, machine, task.sample, task.labels, options, HEADS[training["head"]],
             training["fisher_passes"] if training["selection"] else None, copies, Path(folder) / "run", TIMEOUT_S,
         )  # fmt: skip

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tinytrain_compiler import compile_model
-from tinytrain_compiler.codegen.project import model_sources
+from tinytrain_compiler.projects.description import model_sources
 from tinytrain_compiler.targets.host import WARNINGS
 
 ROOT = Path(__file__).resolve().parents[1]

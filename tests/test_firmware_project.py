@@ -11,18 +11,14 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 from tinytrain_compiler.boards import Board, list_boards, load_board
-from tinytrain_compiler.codegen.project import (
-    C_FLAGS,
-    WARNING_FLAGS,
-    boot_stage_words,
-    crc32_mpeg2,
-    render_project,
-    uart_divider,
-)
 from tinytrain_compiler.errors import DoesNotFitError, UsageError
+from tinytrain_compiler.projects import render_project
+from tinytrain_compiler.projects.description import C_FLAGS, WARNING_FLAGS
+from tinytrain_compiler.projects.firmware import boot_stage_words, crc32_mpeg2, render_firmware, uart_divider
 from tinytrain_compiler.resources import BOARDS
+from tinytrain_compiler.targets.apps import APPS
+from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import Firmware, build_firmware, read_symbols
-from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
 from tools import fake_crc, require_or_skip, write_fake_model
 
 ALL_BOARDS = list_boards()
@@ -35,15 +31,20 @@ def _banks(board: Board) -> list[str]:
 def _build(tmp_path: Path, board: Board, app: str = "selftest", **model: str) -> Firmware:
     require_or_skip("arm-none-eabi-gcc")
     directory = write_fake_model(tmp_path / "model", **model)
-    return build_firmware(directory, "fake", board, _banks(board), app, tmp_path / "build")  # type: ignore[arg-type]
+    return build_firmware(directory, "fake", board, _banks(board), app, tmp_path / "build")
+
+
+def _files(board: Board, app: str) -> dict[str, str]:
+    banks = _banks(board)
+    return render_project(board, "fake", banks) | render_firmware(board, "fake", banks, APPS[app])
 
 
 @pytest.mark.parametrize("name", ALL_BOARDS)
 def test_same_input_same_text_without_host_paths(name: str) -> None:
     board = load_board(name)
-    for app in ("selftest", "harness"):
-        files = render_project(board, "fake", _banks(board), app)  # type: ignore[arg-type]
-        assert files == render_project(board, "fake", _banks(board), app)  # type: ignore[arg-type]
+    for app in ("selftest", "harness", "train"):
+        files = _files(board, app)
+        assert files == _files(board, app)
         for path, text in files.items():
             assert str(Path.home()) not in text, path
             assert text.endswith("\n"), path
@@ -53,7 +54,7 @@ def test_same_input_same_text_without_host_paths(name: str) -> None:
 
 def test_unknown_bank() -> None:
     with pytest.raises(UsageError, match="board 'stm32f746' has no memory bank 'CCM'; it has DTCM_SRAM1_SRAM2"):
-        render_project(load_board("stm32f746"), "fake", ["CCM"], "selftest")
+        render_project(load_board("stm32f746"), "fake", ["CCM"])
 
 
 @pytest.mark.parametrize("name", ALL_BOARDS)
@@ -105,7 +106,7 @@ def test_clang_has_no_complaint(tmp_path: Path, name: str, app: str) -> None:
     board = load_board(name)
     model = write_fake_model(tmp_path / "model")
     sysroot = subprocess.check_output(["arm-none-eabi-gcc", "-print-sysroot"], text=True).strip()
-    files = render_project(board, "fake", _banks(board), app)  # type: ignore[arg-type]
+    files = render_firmware(board, "fake", _banks(board), APPS[app])
     for path, text in files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
@@ -177,8 +178,8 @@ def _first_line(firmware: Firmware, machine: str) -> str:
 def test_selftest_firmware_prints_its_verdict(tmp_path: Path, name: str) -> None:
     require_or_skip("qemu-system-arm")
     machine = emulation_board(load_board(name))
-    assert machine.qemu_machine
-    line = _first_line(_build(tmp_path, machine), machine.qemu_machine)
+    assert machine.machines["qemu"]
+    line = _first_line(_build(tmp_path, machine), machine.machines["qemu"])
     assert line == f"tinytrain: fake self-test ok crc {fake_crc():#010x}\r\n"
 
 
@@ -205,7 +206,7 @@ def test_selftest_firmware_reports_failure(tmp_path: Path, sabotage: str, verdic
 
 def test_emulation_keeps_the_core_of_the_target() -> None:
     board = emulation_board(load_board("rp2040"))
-    assert (board.qemu_machine, board.core, board.boot_stage) == ("mps2-an385", "cortex-m0plus", None)
+    assert (board.machines["qemu"], board.core, board.boot_stage) == ("mps2-an385", "cortex-m0plus", None)
     assert emulation_board(load_board("stm32f746")).cpu_flags == load_board("stm32f746").cpu_flags
     assert emulation_banks(board, ["SRAM_SCRATCH"]) == ["SRAM"]
     assert emulation_banks(board, ["PSRAM"]) == ["PSRAM"]
@@ -213,7 +214,7 @@ def test_emulation_keeps_the_core_of_the_target() -> None:
 
 def _write_project(directory: Path, name: str, board: Board) -> Path:
     write_fake_model(directory, name)
-    for path, text in render_project(board, name, _banks(board), "selftest").items():
+    for path, text in render_project(board, name, _banks(board)).items():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_text(text)
     return directory

@@ -24,10 +24,10 @@ from tinytrain_compiler.reference.float32 import from_mantissas, rounded_moves
 from tinytrain_compiler.reference.float_backward import float_backward
 from tinytrain_compiler.reference.steps import ordered_sum
 from tinytrain_compiler.reference.trainer import ReferenceTrainer
+from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import build_firmware
+from tinytrain_compiler.targets.harness_training import pack_training, run_training
 from tinytrain_compiler.targets.host import HostModel
-from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
-from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
 from tinytrain_compiler.training.formats import FLOAT32, Formats, formats
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.plan import LEARNT
@@ -113,7 +113,7 @@ def test_emulated_cores_compute_the_hosts_bytes(board: str, tmp_path: Path) -> N
     banks = emulation_banks(machine, case.lowered.plan.region_banks)
     firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")
     steps = OPTIONS.epochs * len(LABELS)
-    ran = train_on_qemu(firmware, machine, pack_training(case.sample, LABELS, OPTIONS), steps, tmp_path / "run")
+    ran = run_training(firmware, machine, pack_training(case.sample, LABELS, OPTIONS), steps, tmp_path / "run")
     learnt = case.learnt_on_host()
     assert ran.learnt[: len(learnt)] == learnt
 

@@ -15,9 +15,10 @@ from gradient_kernels import Case, input_gradient_case, learning_case, output_by
 from graphs import GraphBuilder
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.targets.emulation import emulation_board
 from tinytrain_compiler.targets.firmware import build_firmware
+from tinytrain_compiler.targets.harness import INFER, pack_records, run_records
 from tinytrain_compiler.targets.host import OPTIMISE, WARNINGS
-from tinytrain_compiler.targets.qemu import INFER, emulation_board, pack_records, run_on_qemu
 from tinytrain_compiler.training.formats import NEAREST, STOCHASTIC
 from tools import require_or_skip
 
@@ -104,7 +105,7 @@ def test_core_computes_the_reference_bytes(board_name: str, tmp_path: Path) -> N
     bank = machine.banks[0].name
     firmware = build_firmware(tmp_path / "model", "cases", machine, [bank], "harness", tmp_path / "build")
     records = [(INFER, index.to_bytes(4, "little")) for index in range(len(cases()))]
-    ran = run_on_qemu(firmware, machine, pack_records(records), tmp_path / "run", 60)
+    ran = run_records(firmware, machine, pack_records(records), tmp_path / "run", 60)
     found = [wrong(case, record.output) for case, record in zip(cases(), ran.records, strict=True)]
     assert [text for text in found if text] == []
 

@@ -19,8 +19,9 @@ from tinytrain_compiler.ops import operator_of, registered
 from tinytrain_compiler.ops.variants import VARIANTS
 from tinytrain_compiler.reference import PrototypeHead, run
 from tinytrain_compiler.resources import TEMPLATES
+from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import build_firmware
-from tinytrain_compiler.targets.qemu import INFER, QemuRun, emulation_banks, emulation_board, pack_records, run_on_qemu
+from tinytrain_compiler.targets.harness import INFER, HarnessRun, pack_records, run_records
 from tools import require_or_skip
 
 CORES = {"stm32f746": "dsp", "nrf52840dk": "dsp", "mps2_an385": "portable", "rp2040": "portable"}
@@ -32,14 +33,14 @@ def network(name: str) -> Graph:
     return NETWORKS[name]()
 
 
-def run_on_core(graph: Graph, board_name: str, folder: Path, records: list[tuple[int, np.ndarray]]) -> QemuRun:
+def run_on_core(graph: Graph, board_name: str, folder: Path, records: list[tuple[int, np.ndarray]]) -> HarnessRun:
     board = load_board(board_name)
     machine = emulation_board(board)
     lowered = write_model(graph, "net", folder / "model", board_name, classes=LABELS)
     banks = emulation_banks(machine, lowered.plan.region_banks)
     firmware = build_firmware(folder / "model", "net", machine, banks, "harness", folder / "build")
     packed = pack_records([(label, x.tobytes()) for label, x in records])
-    return run_on_qemu(firmware, machine, packed, folder / "run", 60)
+    return run_records(firmware, machine, packed, folder / "run", 60)
 
 
 @pytest.mark.parametrize("board", CORES)

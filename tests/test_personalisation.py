@@ -15,11 +15,11 @@ from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.errors import TinyTrainError
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.targets import host as ffi
+from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import build_firmware
+from tinytrain_compiler.targets.harness_personalisation import Personalisation, run_personalisation
+from tinytrain_compiler.targets.harness_training import training_visits
 from tinytrain_compiler.targets.host import HostModel
-from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
-from tinytrain_compiler.targets.qemu_personalisation import Personalisation, personalise_on_qemu
-from tinytrain_compiler.targets.qemu_training import training_visits
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.visits import FISHER_SAMPLES
@@ -216,7 +216,7 @@ def personalised(
     with case.host() as host:
         for kept in copies:
             runs.append(
-                personalise_on_qemu(
+                run_personalisation(
                     firmware, machine, pictures(case), LABELS, OPTIONS, case.options.head, fisher_passes, kept,
                     directory / str(kept),
                 )

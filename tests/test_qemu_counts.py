@@ -8,18 +8,14 @@ from pathlib import Path
 
 import pytest
 from tinytrain_compiler.boards import Board, load_board
-from tinytrain_compiler.codegen.project import C_FLAGS, LINK_FLAGS, render_project
 from tinytrain_compiler.errors import TinyTrainError, UsageError
+from tinytrain_compiler.projects.description import C_FLAGS, LINK_FLAGS
+from tinytrain_compiler.projects.firmware import render_firmware
+from tinytrain_compiler.targets.apps import HARNESS
+from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board, execute
 from tinytrain_compiler.targets.firmware import Firmware, build_firmware
-from tinytrain_compiler.targets.qemu import (
-    INFER,
-    QemuRun,
-    emulation_banks,
-    emulation_board,
-    execute,
-    pack_records,
-    run_on_qemu,
-)
+from tinytrain_compiler.targets.harness import INFER, HarnessRun, pack_records, run_records
+from tinytrain_compiler.targets.runner import Job
 from tools import INPUT_BYTES, fake_infer, fake_selftest_input, require_or_skip, write_fake_model
 
 # Stretches whose instructions can be counted by reading. The markers are the harness's.
@@ -58,7 +54,7 @@ _EXPECTED = [0, 1000, 12345, 2_000_000, 4, 2]
 
 
 def _calibration_image(directory: Path, board: Board) -> Path:
-    for path, text in render_project(board, "fake", [], "harness").items():
+    for path, text in render_firmware(board, "fake", [], HARNESS).items():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_text(text)
     firmware = directory / "firmware"
@@ -74,13 +70,13 @@ def _calibration_image(directory: Path, board: Board) -> Path:
 def test_counts_are_exact(tmp_path: Path, name: str, profile: bool) -> None:
     require_or_skip("arm-none-eabi-gcc", "qemu-system-arm", "cc")
     board = load_board(name)
-    run = execute(_calibration_image(tmp_path, board), board, tmp_path / "run", 30, profile=profile)
-    assert run.instructions[:-1] == _EXPECTED
+    run = execute(Job(_calibration_image(tmp_path, board), board, tmp_path / "run", timeout_s=30, profile=profile))
+    assert run.counts[:-1] == _EXPECTED
     # 500 rounds of three, the call's argument, the call and the return.
-    assert 1500 + 2 <= run.instructions[-1] <= 1500 + 4
+    assert 1500 + 2 <= run.counts[-1] <= 1500 + 4
     if profile:
         assert run.profile == {
-            "main": sum(run.instructions) - 1501,
+            "main": sum(run.counts) - 1501,
             "count_down": 1501,
         }
 
@@ -92,12 +88,12 @@ def _harness(tmp_path: Path, board: Board, sabotage: str = "") -> Firmware:
     return build_firmware(model, "fake", board, banks, "harness", tmp_path / "build")
 
 
-def _run(tmp_path: Path, name: str, sabotage: str = "", timeout_s: float = 20, profile: bool = False) -> QemuRun:
+def _run(tmp_path: Path, name: str, sabotage: str = "", timeout_s: float = 20, profile: bool = False) -> HarnessRun:
     board = emulation_board(load_board(name))
     records = pack_records([(INFER, fake_selftest_input()), (3, bytes(INPUT_BYTES)), (99, bytes(INPUT_BYTES)),
                             (INFER, bytes(range(INPUT_BYTES)))])  # fmt: skip
     firmware = _harness(tmp_path, board, sabotage)
-    return run_on_qemu(firmware, board, records, tmp_path / "run", timeout_s, profile=profile)
+    return run_records(firmware, board, records, tmp_path / "run", timeout_s, profile=profile)
 
 
 @pytest.mark.parametrize("name", ["stm32f746", "nrf52840dk", "rp2040", "mps2_an385"])
@@ -116,7 +112,7 @@ def test_records_come_back(tmp_path: Path, name: str) -> None:
     assert run.profile
     assert sum(run.profile.values()) == sum(run.instructions)
     assert {"fake_kernel", "tt_sum"} <= run.profile.keys()
-    again = run_on_qemu(
+    again = run_records(
         _harness(tmp_path, emulation_board(load_board(name))),
         emulation_board(load_board(name)),
         (tmp_path / "run" / "input.bin").read_bytes(),
@@ -159,7 +155,7 @@ def test_wrong_use_is_named(tmp_path: Path) -> None:
     machine = load_board("mps2_an500")
     firmware = _harness(tmp_path, machine)
     with pytest.raises(UsageError, match="5 bytes are not 1 records of a label and 48 input bytes"):
-        run_on_qemu(firmware, machine, b"\1\0\0\0x", tmp_path / "run")
+        run_records(firmware, machine, b"\1\0\0\0x", tmp_path / "run")
     records = pack_records([(INFER, bytes(INPUT_BYTES))])
-    with pytest.raises(UsageError, match="'stm32f746' is not a QEMU machine"):
-        run_on_qemu(firmware, load_board("stm32f746"), records, tmp_path / "run")
+    with pytest.raises(UsageError, match="'stm32f746' is no machine of qemu"):
+        run_records(firmware, load_board("stm32f746"), records, tmp_path / "run")

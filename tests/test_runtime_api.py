@@ -13,11 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import NETWORKS
 from tinytrain_compiler.boards import load_board
-from tinytrain_compiler.codegen.project import C_FLAGS, LINK_FLAGS, render_project
 from tinytrain_compiler.errors import TinyTrainError
+from tinytrain_compiler.projects.description import C_FLAGS, LINK_FLAGS
+from tinytrain_compiler.projects.firmware import render_firmware
 from tinytrain_compiler.reference import PrototypeHead, run
+from tinytrain_compiler.targets.apps import HARNESS
+from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board, execute
 from tinytrain_compiler.targets.host import WARNINGS, HostModel
-from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board, execute
+from tinytrain_compiler.targets.runner import Job
 from tools import require_or_skip
 
 HERE = Path(__file__).parent / "c"
@@ -54,7 +57,7 @@ def test_every_promise_of_the_header_on_the_host(build: str, model: Path, tmp_pa
 def test_every_promise_of_the_header_on_an_emulated_core(name: str, model: Path, tmp_path: Path) -> None:
     require_or_skip("arm-none-eabi-gcc", "qemu-system-arm", "cc")
     board = emulation_board(load_board(name))
-    for path, text in render_project(board, "net", emulation_banks(board, ["x"]), "harness").items():
+    for path, text in render_firmware(board, "net", emulation_banks(board, ["x"]), HARNESS).items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     firmware = tmp_path / "firmware"
@@ -64,7 +67,7 @@ def test_every_promise_of_the_header_on_an_emulated_core(name: str, model: Path,
     elf = tmp_path / "api.elf"
     command = ["arm-none-eabi-gcc", *board.cpu_flags, *C_FLAGS, *WARNINGS, *includes, *map(str, sources), *LINK_FLAGS]
     subprocess.run([*command, "-T", str(firmware / f"{board.name}.ld"), "-o", str(elf)], check=True)
-    assert execute(elf, board, tmp_path / "run", 60).console == "ok\n"
+    assert execute(Job(elf, board, tmp_path / "run", timeout_s=60)).console == "ok\n"
 
 
 @pytest.fixture(scope="module")

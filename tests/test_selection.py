@@ -25,10 +25,10 @@ from tinytrain_compiler.output_folder import write_files
 from tinytrain_compiler.reference.linear import LinearHead
 from tinytrain_compiler.reference.selection import choose, l2_scores, selected_norm
 from tinytrain_compiler.reference.trainer import ReferenceTrainer
+from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import build_firmware
+from tinytrain_compiler.targets.harness_training import pack_training, run_training
 from tinytrain_compiler.targets.host import WARNINGS, HostModel, _SelectOptions
-from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
-from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.norms import weight_norm
@@ -285,7 +285,7 @@ def test_emulated_cores_choose_and_learn_the_same_bytes(board: str, selector: st
     firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")
     options = replace(TRAINING, epochs=3)
     data = pack_training(case.sample, LABELS, options, fisher_passes=case.training.fisher_passes)
-    ran = train_on_qemu(firmware, machine, data, 3 * len(LABELS), tmp_path / "run")
+    ran = run_training(firmware, machine, data, 3 * len(LABELS), tmp_path / "run")
     with case.host() as host:
         host.train(case.sample, LABELS, options.epochs, options.rate, options.seed)
         learnt = case.learnt(host).tobytes()

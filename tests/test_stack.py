@@ -13,11 +13,11 @@ from conftest import Cli
 from test_training import LABELS, OPTIONS, SAMPLES, Case
 from tinytrain_compiler import Artifacts, compile_model
 from tinytrain_compiler.boards import load_board
-from tinytrain_compiler.codegen.project import C_FLAGS
 from tinytrain_compiler.errors import TinyTrainError
+from tinytrain_compiler.projects.description import C_FLAGS
+from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import COMPILER, Firmware, build_firmware
-from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
-from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
+from tinytrain_compiler.targets.harness_training import pack_training, run_training
 from tinytrain_compiler.targets.stack import StackGraph, _listed, _pushed, stack_bounds
 from tools import require_or_skip, write_fake_model
 
@@ -52,7 +52,7 @@ def test_bound_holds_what_painting_the_stack_found(
     case, firmware = trained(board)
     machine = emulation_board(load_board(board))
     data = pack_training(case.sample, LABELS, OPTIONS)
-    ran = train_on_qemu(firmware, machine, data, OPTIONS.epochs * SAMPLES, tmp_path)
+    ran = run_training(firmware, machine, data, OPTIONS.epochs * SAMPLES, tmp_path)
     bound = StackGraph(firmware).worst_of_image()
     assert ran.stack_bytes <= bound.bytes
     assert ran.stack_bytes > bound.bytes / 2, "a bound far above what is used would be no use"

@@ -18,11 +18,12 @@ from test_selection import Case as ChoosingCase
 from test_training import CLASSES, LABELS, Case, network
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.digest import state_digest
-from tinytrain_compiler.codegen.project import C_FLAGS, LINK_FLAGS, WARNING_FLAGS, render_project
 from tinytrain_compiler.errors import TinyTrainError
 from tinytrain_compiler.fit.budget import RUNTIME_CODE, STORAGE_CODE, state_bytes
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.lowering import lower
+from tinytrain_compiler.projects.description import C_FLAGS, LINK_FLAGS, WARNING_FLAGS
+from tinytrain_compiler.projects.firmware import SELFTEST, render_firmware
 from tinytrain_compiler.quantize.input_bytes import PixelMap
 from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import WARNINGS, HostModel
@@ -338,7 +339,7 @@ def test_code_that_saves_and_loads_stays_below_its_bound(board_name: str, tmp_pa
     require_or_skip("arm-none-eabi-gcc")
     board = load_board(board_name)
     lowered = write_model(NETWORKS["mobile"](), "net", tmp_path, board_name)
-    for path, text in render_project(board, "net", lowered.plan.region_banks, "selftest").items():
+    for path, text in render_firmware(board, "net", lowered.plan.region_banks, SELFTEST).items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     (tmp_path / "keep.c").write_text(_KEEP)

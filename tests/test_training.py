@@ -18,11 +18,11 @@ from tinytrain_compiler.lowering import Lowered, emit, lower
 from tinytrain_compiler.output_folder import write_files
 from tinytrain_compiler.reference.linear import LinearHead
 from tinytrain_compiler.reference.trainer import ReferenceTrainer
+from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.flash import SimulatedFlash
+from tinytrain_compiler.targets.harness_training import pack_training, run_training
 from tinytrain_compiler.targets.host import HostModel
-from tinytrain_compiler.targets.qemu import emulation_banks, emulation_board
-from tinytrain_compiler.targets.qemu_training import pack_training, train_on_qemu
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS, PROTOTYPE, HeadKind
 from tinytrain_compiler.training.options import LearningOptions
@@ -239,7 +239,7 @@ def cores_learn_like_the_host(case: Case, board: str, tmp_path: Path) -> None:
     banks = emulation_banks(machine, case.lowered.plan.region_banks)
     firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")
     steps = OPTIONS.epochs * SAMPLES
-    ran = train_on_qemu(
+    ran = run_training(
         firmware, machine, pack_training(case.sample, LABELS, OPTIONS, case.head), steps, tmp_path / "run"
     )
     with case.host() as host:

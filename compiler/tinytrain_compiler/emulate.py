@@ -14,9 +14,10 @@ from .compiled import CompiledModel
 from .errors import TinyTrainError
 from .ops import Int8
 from .reference import run
+from .targets.emulation import emulation_banks, emulation_board, machine_name
 from .targets.firmware import build_firmware
+from .targets.harness import INFER, pack_records, run_records
 from .targets.host import HostModel
-from .targets.qemu import INFER, emulation_banks, emulation_board, pack_records, run_on_qemu
 from .targets.short_training import EPOCHS, SAMPLES, measure_training, short_training
 from .targets.stack import StackGraph, stack_bounds
 
@@ -49,7 +50,7 @@ def emulate(
             Path(folder) / "emulated", whole_api=True,
         )  # fmt: skip
         records = pack_records([(INFER, x.tobytes()) for x in inputs])
-        ran = run_on_qemu(
+        ran = run_records(
             harness, machine, records, Path(folder) / "run", timeout_s, profile=profile, progress=progress
         )
         bounds = {entry: bound.bytes for entry, bound in stack_bounds(harness).items()}
@@ -61,7 +62,7 @@ def emulate(
         output, features = run(model.graph, x)
         mismatched += int((output != _int8(record.output)).sum() + (features != _int8(record.features)).sum())
     found = {
-        "runner": f"qemu {machine.qemu_machine}",
+        "runner": machine_name(machine),
         "core": board.core,
         "board": board.name,
         "inputs": len(inputs),

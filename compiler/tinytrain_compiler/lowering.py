@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from .boards import Board
 from .codegen import KernelTable, emit_sources, kernel_table
 from .codegen.emit import ModelInfo
-from .codegen.project import render_project
 from .fit.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
 from .graph import Graph
 from .memory import MemoryPlan, plan_memory
+from .projects import render_project
 from .training.options import DEFAULT, LearningOptions
 from .training.plan import TrainingPlan, plan_training
 from .training.scheme import Scheme
@@ -57,6 +57,4 @@ def lower(
 def emit(lowered: Lowered, info: ModelInfo) -> dict[str, str]:
     """All C, headers and build files, by path."""
     sources = emit_sources(lowered.graph, lowered.plan, lowered.kernels, info, lowered.training)
-    return sources | render_project(
-        lowered.board, info.prefix, lowered.plan.region_banks, "selftest", lowered.training is not None
-    )
+    return sources | render_project(lowered.board, info.prefix, lowered.plan.region_banks, lowered.training is not None)

@@ -35,18 +35,12 @@ from tinytrain_compiler.evaluate.augment import augment
 from tinytrain_compiler.quantize.input_bytes import pixel_map
 from tinytrain_compiler.reference.draws import mix
 from tinytrain_compiler.reference.trainer import ReferenceTrainer
+from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board, machine_name
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.flash import SimulatedFlash
+from tinytrain_compiler.targets.harness import INFER, HarnessRun, pack_records, run_records
+from tinytrain_compiler.targets.harness_personalisation import Personalisation, run_personalisation
 from tinytrain_compiler.targets.host import HostModel
-from tinytrain_compiler.targets.qemu import (
-    INFER,
-    QemuRun,
-    emulation_banks,
-    emulation_board,
-    pack_records,
-    run_on_qemu,
-)  # fmt: skip
-from tinytrain_compiler.targets.qemu_personalisation import Personalisation, personalise_on_qemu
 from tinytrain_compiler.training.heads import PROTOTYPE
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.policies import DEFAULT_RATE
@@ -124,7 +118,7 @@ def compile_for_digits(calibration: NDArray[np.uint8], out: Path, console: Conso
     return load_compiled(out)
 
 
-def emulate_inference(model: CompiledModel, task: Task, bar: Progress) -> QemuRun:
+def emulate_inference(model: CompiledModel, task: Task, bar: Progress) -> HarnessRun:
     """Enrol all examples, classify all queries, on the emulated core."""
     machine = emulation_board(model.board)
     build, banks = model.directory / "build", emulation_banks(machine, model.region_banks)
@@ -132,7 +126,7 @@ def emulate_inference(model: CompiledModel, task: Task, bar: Progress) -> QemuRu
     records = [(label, x.tobytes()) for label, x in zip(task.labels, task.support, strict=True)]
     records += [(INFER, x.tobytes()) for x in task.query]
     shown = bar.add_task("enrolling and classifying", total=len(records))
-    return run_on_qemu(firmware, machine, pack_records(records), build / "run",
+    return run_records(firmware, machine, pack_records(records), build / "run",
                        progress=lambda done, total: bar.update(shown, completed=done))  # fmt: skip
 
 
@@ -142,7 +136,7 @@ def emulate_personalisation(model: CompiledModel, task: Task, bar: Progress) -> 
     build, banks = model.directory / "build", emulation_banks(machine, model.region_banks)
     firmware = build_firmware(model.directory, model.name, machine, banks, "train", build / "training")
     shown = bar.add_task("choosing channels and learning", total=None)
-    return personalise_on_qemu(
+    return run_personalisation(
         firmware, machine, task.sample, task.labels, TrainOptions(EMULATED_EPOCHS), PROTOTYPE,
         model.report["training"]["fisher_passes"], 0, build / "run",
         progress=lambda done, total: bar.update(shown, completed=done, total=total),
@@ -226,7 +220,7 @@ def main() -> None:
         f"({sram['arena_to_lower_bound']:.2f} x the lower bound)"
     )
     machine = emulation_board(model.board)
-    console.print(f"[bold]2. build and run[/] the firmware on QEMU's {machine.qemu_machine} ({machine.core})")
+    console.print(f"[bold]2. build and run[/] the firmware on {machine_name(machine)} ({machine.core})")
     tensor = model.graph.tensors[model.graph.input]
     to_input = pixel_map(tensor, (127.5,), (127.5,))
     assert to_input is not None

@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..ops import Int8
 from ..reference.draws import mix
 from ..reference.head import MAX_SHOTS
-from ..targets.qemu_training import StepInstructions
+from ..targets.harness_training import StepInstructions
 from .augment import augment
 from .episodes import Episode
 from .instructions import Note, step_instructions

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ..compiled import CompiledModel
 from ..errors import TinyTrainError
+from ..targets.emulation import emulation_board, runner_of
 from ..targets.firmware import COMPILER
-from ..targets.qemu import QEMU
-from ..targets.qemu_training import StepInstructions
+from ..targets.harness_training import StepInstructions
 from ..targets.short_training import SAMPLES, measure_training, short_training
 from ..targets.tools import require_tool
 from ..training.policies import POLICIES
@@ -27,7 +27,7 @@ def step_instructions(
     if policy not in (*POLICIES, *SELECTOR_OF) or (policy == "none" and not head_of(model, options).learns):
         return None
     try:
-        for tool in (COMPILER, QEMU):
+        for tool in (COMPILER, *runner_of(emulation_board(model.board)).tools):
             require_tool(tool)
         with tempfile.TemporaryDirectory(prefix="tinytrain-steps-") as folder:
             lowered = write_policy(model, options, policy, Path(folder) / "model")

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 from elftools.elf.elffile import ELFFile
 
 from ..boards import Board
-from ..codegen.project import C_FLAGS, LINK_FLAGS, WARNING_FLAGS, App, linker_script, model_sources, render_project
 from ..errors import DoesNotFitError, TinyTrainError
+from ..projects.description import C_FLAGS, LINK_FLAGS, WARNING_FLAGS, model_sources
+from ..projects.firmware import linker_script, render_firmware
+from .apps import APPS
 from .tools import require_tool
 
 COMPILER = "arm-none-eabi-gcc"
@@ -39,7 +41,7 @@ class Firmware:
     elf: Path
     board: Board
     name: str
-    app: App
+    app: str  # of targets/apps.py
     flash_bytes: int  # the load image from the start of flash: code, constants, initial values, alignment between them
     flash: Mapping[str, int]  # output section -> its bytes in the load image
     sram: Mapping[str, int]  # "stack", "data", "bss", "region0", ... -> bytes
@@ -58,13 +60,13 @@ class Firmware:
 
 
 def build_firmware(
-    model_dir: Path, name: str, board: Board, region_banks: Sequence[str], app: App, build_dir: Path,
+    model_dir: Path, name: str, board: Board, region_banks: Sequence[str], app: str, build_dir: Path,
     *, whole_api: bool = False,
 ) -> Firmware:  # fmt: skip
     """Compile model ``name`` in ``model_dir`` for ``board`` and link it, everything in ``build_dir``.
 
     whole_api: keep all functions of the model's API, also those that ``app`` does not call.
-    ``board`` may be what :func:`.qemu.emulation_board` returns. The model's own firmware/ folder is not used.
+    ``board`` may be what :func:`.emulation.emulation_board` returns. The model's own firmware/ folder is not used.
     Raises DoesNotFitError where the linker runs out of a memory, ToolMissingError, or TinyTrainError with the
     compiler's words.
     """
@@ -72,16 +74,15 @@ def build_firmware(
     model_dir, build_dir = model_dir.resolve(), build_dir.resolve()
     shutil.rmtree(build_dir / "firmware", ignore_errors=True)
     trains = (model_dir / f"{name}_train.c").exists()
-    rendered = render_project(board, name, region_banks, app, trains)
+    rendered = render_firmware(board, name, region_banks, APPS[app])
     for path, text in rendered.items():
-        if path.startswith("firmware/"):
-            target = build_dir / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
+        target = build_dir / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
     sources = [
         *(model_dir / source for source in model_sources(name, trains)),
         *sorted((model_dir / "runtime").glob("*.c")),
-        *(build_dir / path for path in sorted(rendered) if path.startswith("firmware/") and path.endswith(".c")),
+        *(build_dir / path for path in sorted(rendered) if path.endswith(".c")),
     ]
     includes = [f"-I{model_dir}", f"-I{model_dir / 'runtime'}"]
     missing = [str(source) for source in sources if not source.is_file()]
@@ -96,7 +97,7 @@ def build_firmware(
         list(pool.map(_compile, commands))
     elf = build_dir / f"{name}_{app}.elf"
     api = _global_functions(objects[0])  # <name>.c
-    keep = [*(["tt_harness_layout"] if app == "harness" else []), *(api if whole_api else ())]
+    keep = [*APPS[app].keep, *(api if whole_api else ())]
     _link(elf, objects, board, build_dir / linker_script(board), keep)
     sizes = {
         str(source.relative_to(root)): _object_size(path)

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..codegen.project import WARNING_FLAGS, host_kernels, model_sources
 from ..codegen.render import render
 from ..errors import TinyTrainError, ToolMissingError
 from ..memory.lifetimes import ALIGNMENT
 from ..ops import Int8
+from ..projects.description import WARNING_FLAGS, host_kernels, model_sources
 from ..training.selection import SELECTORS
 from .flash import SimulatedFlash
 

@@ -13,9 +13,10 @@ from ..boards import Board
 from ..ops import Int8
 from ..training.heads import HEADS
 from ..training.visits import TrainOptions
+from .emulation import emulation_banks, emulation_board
 from .firmware import build_firmware
-from .qemu import Progress, emulation_banks, emulation_board
-from .qemu_training import QemuTraining, pack_training, train_on_qemu
+from .harness_training import HarnessTraining, pack_training, run_training
+from .runner import Progress
 from .stack import StackGraph
 
 SAMPLES, EPOCHS = 4, 2
@@ -53,7 +54,7 @@ def short_training(inputs: Int8, classes: int, epochs: int = EPOCHS) -> ShortTra
 class MeasuredTraining:
     """What a core did."""
 
-    ran: QemuTraining
+    ran: HarnessTraining
     stack_bound: int  # of the emulator's whole image, so at least ran.stack_bytes
 
 
@@ -72,7 +73,7 @@ def measure_training(
     with tempfile.TemporaryDirectory(prefix="tinytrain-train-") as folder:
         build = Path(folder)
         firmware = build_firmware(directory, name, machine, banks, "train", build / "build")
-        ran = train_on_qemu(
+        ran = run_training(
             firmware, machine, data, task.steps, build / "run", timeout_s, profile=profile, progress=progress
         )
         return MeasuredTraining(ran, StackGraph(firmware).worst_of_image().bytes)

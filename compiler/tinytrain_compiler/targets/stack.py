@@ -27,9 +27,9 @@ from .tools import require_tool
 OBJDUMP = "arm-none-eabi-objdump"
 STACK_POINTER = 13  # DWARF's number
 RESET = "Reset_Handler"
-# Of templates/project/marks.h.j2: called in place of the model's functions.
+# Of templates/harness/marks.h.j2: called in place of the model's functions.
 MARKS = ("marked_prefix", "marked_suffix", "marked_backward")
-CALLBACKS = ("next_sample", "progress", "store_features", "load_features")  # of templates/project/support_set.h.j2
+CALLBACKS = ("next_sample", "progress", "store_features", "load_features")  # of templates/harness/support_set.h.j2
 
 _HEADING = re.compile(r"^([0-9a-f]+) <(.+)>:$")
 _INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\t([\w.]+)(?:\t(.*))?$")

@@ -12,9 +12,10 @@ from ..errors import TinyTrainError
 from ..ops import Int8
 from ..training.heads import HeadKind
 from ..training.visits import TrainOptions
+from .emulation import execute
 from .firmware import Firmware
-from .qemu import Progress, execute
-from .qemu_training import Visit, pack_training, training_visits
+from .harness_training import Visit, pack_training, training_visits
+from .runner import Job, Progress
 
 
 class Pass(NamedTuple):
@@ -36,10 +37,10 @@ class Personalisation:
     )
     train: list[Pass]  # all others
     rest: int  # of training, in front of the first sample
-    learnt: bytes  # as QemuTraining's
+    learnt: bytes  # as HarnessTraining's
 
 
-def personalise_on_qemu(
+def run_personalisation(
     firmware: Firmware, machine: Board, sample: Callable[[int, int], Int8], labels: Sequence[int],
     options: TrainOptions, head: HeadKind, fisher_passes: int | None, copies: int, workdir: Path,
     timeout_s: float = 300.0, *, progress: Progress | None = None,
@@ -51,16 +52,17 @@ def personalise_on_qemu(
     """
     count = len(labels)
     visits = [*training_visits(count, options, head, copies, fisher_passes or 0)]
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "learnt.bin").unlink(missing_ok=True)
     data = pack_training(sample, labels, options, head, fisher_passes or 0, copies=copies, whole=True)
-    (workdir / "train.bin").write_bytes(data)
     expected = 2 * count + (fisher_passes == 0) + 1 + sum(_STRETCHES[v.what] + (not v.cached) for v in visits)
-    run = execute(firmware.elf, machine, workdir, timeout_s, progress=progress, total=expected)
+    run = execute(
+        Job(
+            firmware.elf, machine, workdir, {"train.bin": data}, ("learnt.bin",), timeout_s, False, expected, progress
+        )
+    )  # fmt: skip
     steps = count * options.epochs
-    if f"tinytrain: done {steps} records" not in run.console or len(run.instructions) != expected:
-        raise TinyTrainError(f"{firmware.elf.name}: {len(run.instructions)} of {expected} stretches:\n{run.console}")
-    counts = iter(run.instructions)
+    if f"tinytrain: done {steps} records" not in run.console or len(run.counts) != expected:
+        raise TinyTrainError(f"{firmware.elf.name}: {len(run.counts)} of {expected} stretches:\n{run.console}")
+    counts = iter(run.counts)
     enroll = [next(counts) + next(counts) for _ in range(count)]
     choice = next(counts) if fisher_passes == 0 else 0
     rest = next(counts)
@@ -69,7 +71,7 @@ def personalise_on_qemu(
         choice = pieces[max(i for i, v in enumerate(visits) if v.what == "fisher")].pop()
     passes = [Pass(v, sum(p), 0 if v.cached else p[0]) for v, p in zip(visits, pieces, strict=True)]
     select, train = ([p for p in passes if (p.visit.what == "fisher") is chooses] for chooses in (True, False))
-    return Personalisation(enroll, select, choice, train, rest, (workdir / "learnt.bin").read_bytes())
+    return Personalisation(enroll, select, choice, train, rest, run.files["learnt.bin"])
 
 
 # What a pass is counted in, the frozen layers' part left out: forward pass and loss, backward pass, what follows; a

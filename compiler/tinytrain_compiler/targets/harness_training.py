@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from ..errors import TinyTrainError
 from ..ops import Int8
 from ..training.heads import PROTOTYPE, HeadKind
 from ..training.visits import CLEAN, FISHER_SAMPLES, TrainOptions, measured_samples, visiting_order
+from .emulation import execute
 from .firmware import Firmware
-from .qemu import Progress, execute
+from .harness import stack_used
+from .runner import Job, Progress
 
 
 class StepInstructions(NamedTuple):
@@ -40,7 +41,7 @@ class Visit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class QemuTraining:
+class HarnessTraining:
     """What the core learnt, byte for byte, and what it took."""
 
     learnt: bytes  # deltas and running means, prototype sums, shots
@@ -85,7 +86,7 @@ def pack_training(
     """train.bin: every sample in the order in which the runtime asks for it.
 
     fisher_passes, copies: as in training_visits. whole: enrol first, and count all instructions; see
-    qemu_personalisation.py.
+    harness_personalisation.py.
     """
     count = len(labels)
     parts = [
@@ -101,20 +102,20 @@ def pack_training(
     return b"".join(parts)
 
 
-def train_on_qemu(
+def run_training(
     firmware: Firmware, machine: Board, data: bytes, steps: int, workdir: Path, timeout_s: float = 300.0,
     *, profile: bool = False, progress: Progress | None = None,
-) -> QemuTraining:  # fmt: skip
+) -> HarnessTraining:  # fmt: skip
     """Run `train` firmware on pack_training's data. Raises TinyTrainError unless it reached its verdict."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "learnt.bin").unlink(missing_ok=True)
-    (workdir / "train.bin").write_bytes(data)
-    run = execute(firmware.elf, machine, workdir, timeout_s, profile=profile, progress=progress, total=3 * steps)
-    counts = run.instructions
+    run = execute(
+        Job(
+            firmware.elf, machine, workdir, {"train.bin": data}, ("learnt.bin",), timeout_s, profile, 3 * steps,
+            progress,
+        )
+    )  # fmt: skip
+    counts = run.counts
     if f"tinytrain: done {steps} records" not in run.console or len(counts) < 3 * steps:
         raise TinyTrainError(f"{firmware.elf.name} trained {len(counts) // 3} of {steps} steps:\n{run.console}")
-    stack = re.search(r"^tinytrain: stack (\d+) bytes$", run.console, re.MULTILINE)
-    learnt = (workdir / "learnt.bin").read_bytes()
     parts = [StepInstructions(*counts[i : i + 3]) for i in range(0, len(counts), 3)]
     first = len(parts) - steps
-    return QemuTraining(learnt, parts[first:], parts[:first], int(stack[1]) if stack else 0, run.profile)
+    return HarnessTraining(run.files["learnt.bin"], parts[first:], parts[:first], stack_used(run), run.profile)

@@ -1,9 +1,4 @@
-"""Boards as data: one TOML file each, read into frozen records.
-
-Adding a board is adding a file. What differs between cores is asked by attribute (``dsp``, ``fpu``, ``mve``); the
-compiler flags follow from core and attributes in one place, :attr:`Board.cpu_flags`. Addresses are absolute, sizes
-are bytes, clocks are hertz.
-"""
+"""Board files: TOML read into a `Board`, every mistake named."""
 
 from __future__ import annotations
 
@@ -12,178 +7,14 @@ import itertools
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageError
-from .resources import BOARDS
-
-FPUS = ("none", "sp", "dp")
-UART_KINDS = ("cmsdk", "nrf-uarte", "pl011", "stm32-usart-v2")
-REGISTER_OPS = ("write", "set", "clear", "wait")
-
-
-@dataclass(frozen=True)
-class Core:
-    """What a core of this name can have; a board says what it has."""
-
-    fpus: Mapping[str, str]  # fpu attribute -> -mfpu value; "" where -mcpu already says it
-    v6m: bool = False  # faults on unaligned access, no fault status registers
-    vtor: bool = True
-    dsp: bool = False
-    mve: bool = False
-
-
-_NO_FPU = {"none": ""}
-CORES: Mapping[str, Core] = {
-    "cortex-m0": Core(_NO_FPU, v6m=True, vtor=False),
-    "cortex-m0plus": Core(_NO_FPU, v6m=True),
-    "cortex-m3": Core(_NO_FPU),
-    "cortex-m4": Core({"none": "", "sp": "fpv4-sp-d16"}, dsp=True),
-    "cortex-m7": Core({"none": "", "sp": "fpv5-sp-d16", "dp": "fpv5-d16"}, dsp=True),
-    "cortex-m33": Core({"none": "", "sp": "fpv5-sp-d16"}, dsp=True),
-    "cortex-m55": Core({"none": "", "dp": ""}, dsp=True, mve=True),
-}
-# Attributes that a core has unless its -mcpu is told otherwise: (core, attribute) -> suffix that removes it.
-_REMOVED = {
-    ("cortex-m33", "dsp"): "+nodsp",
-    ("cortex-m33", "fpu"): "+nofp",
-    ("cortex-m55", "mve"): "+nomve",
-    ("cortex-m55", "fpu"): "+nofp",
-}
-
-
-@dataclass(frozen=True)
-class MemoryRegion:
-    """One memory as the data sheet names it: [origin, origin + size)."""
-
-    name: str
-    origin: int
-    bytes: int
-    fast: bool = False  # reached without wait states (tightly coupled, or the core's own SRAM)
-
-    @property
-    def end(self) -> int:
-        """First address behind it."""
-        return self.origin + self.bytes
-
-
-@dataclass(frozen=True)
-class Bank:
-    """RAM regions at adjacent addresses: one buffer may cross from one into the next."""
-
-    name: str
-    origin: int
-    bytes: int
-    regions: tuple[MemoryRegion, ...]
-
-    @property
-    def fast(self) -> bool:
-        """True where it begins with fast memory."""
-        return self.regions[0].fast
-
-
-@dataclass(frozen=True)
-class RegisterStep:
-    """One 32-bit register access of a peripheral's set-up. ``wait`` spins until all bits of value are 1."""
-
-    at: int
-    op: str  # one of REGISTER_OPS
-    value: int
-    why: str
-
-
-@dataclass(frozen=True)
-class Uart:
-    """The port that the bring-up firmware prints on; clock_hz is the clock that reaches it after start-up."""
-
-    kind: str
-    base: int
-    clock_hz: int
-    baud: int
-    setup: tuple[RegisterStep, ...]
-
-
-@dataclass(frozen=True)
-class BootStage:
-    """Code in front of the vector table that the part's boot ROM demands; ``bytes`` includes its CRC."""
-
-    bytes: int
-    words: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Board:
-    """One board: core, memories, and what the generated firmware needs to start and print on it."""
-
-    name: str
-    description: str
-    core: str
-    dsp: bool
-    fpu: str
-    mve: bool
-    clock_hz: int  # the part's rated clock, not the one the bring-up firmware runs at
-    stack_bytes: int
-    flash: MemoryRegion
-    ram: tuple[MemoryRegion, ...]
-    uart: Uart
-    boot_stage: BootStage | None
-    emulated_by: str | None  # name of the board with the same core that QEMU has
-    qemu_machine: str | None  # QEMU's name of this very board
-
-    @property
-    def flash_bytes(self) -> int:
-        """Size of the flash in bytes."""
-        return self.flash.bytes
-
-    @property
-    def ram_bytes(self) -> int:
-        """Size of all RAM in bytes."""
-        return sum(region.bytes for region in self.ram)
-
-    @property
-    def core_info(self) -> Core:
-        """What its core can do."""
-        return CORES[self.core]
-
-    @cached_property
-    def banks(self) -> tuple[Bank, ...]:
-        """RAM as buffers see it: adjacent regions merged, fast banks first, then by address."""
-        groups: list[list[MemoryRegion]] = []
-        for region in sorted(self.ram, key=lambda r: r.origin):
-            if groups and groups[-1][-1].end == region.origin:
-                groups[-1].append(region)
-            else:
-                groups.append([region])
-        banks = [Bank("_".join(r.name for r in g), g[0].origin, sum(r.bytes for r in g), tuple(g)) for g in groups]
-        return tuple(sorted(banks, key=lambda bank: (not bank.fast, bank.origin)))
-
-    def bank(self, name: str) -> Bank:
-        """The bank of that name; an unknown name is a UsageError."""
-        for bank in self.banks:
-            if bank.name == name:
-                return bank
-        known = ", ".join(b.name for b in self.banks)
-        raise UsageError(f"board '{self.name}' has no memory bank '{name}'; it has {known}")
-
-    @property
-    def cpu_flags(self) -> tuple[str, ...]:
-        """Flags for GCC and Clang that select exactly this core."""
-        removed = "".join(
-            suffix
-            for (core, attribute), suffix in _REMOVED.items()
-            if core == self.core and getattr(self, attribute) in (False, "none")
-        )
-        mfpu = self.core_info.fpus[self.fpu]
-        return (
-            f"-mcpu={self.core}{removed}",
-            *([f"-mfpu={mfpu}"] if mfpu else []),
-            f"-mfloat-abi={'soft' if self.fpu == 'none' else 'hard'}",
-            "-mthumb",
-        )
+from ..errors import UsageError
+from ..resources import BOARDS
+from .cores import CORES
+from .model import REGISTER_OPS, UART_KINDS, Board, BootStage, MemoryRegion, RegisterStep, Uart
 
 
 def list_boards() -> tuple[str, ...]:
@@ -349,11 +180,11 @@ def _board(top: _Table) -> Board:
         uart=_uart(top.table("uart")),
         boot_stage=_boot_stage(top.table("boot_stage")) if top.has("boot_stage") else None,
         emulated_by=emulation.get("board", str) if emulation and emulation.has("board") else None,
-        qemu_machine=emulation.get("qemu_machine", str) if emulation and emulation.has("qemu_machine") else None,
+        machines={"qemu": emulation.get("qemu_machine", str)} if emulation and emulation.has("qemu_machine") else {},
     )
     if emulation:
         emulation.done()
-        if (board.emulated_by is None) == (board.qemu_machine is None):
+        if (board.emulated_by is None) == (not board.machines):
             raise top.fail("emulation", "needs exactly one of board, qemu_machine")
     top.done()
     _check(top, board)

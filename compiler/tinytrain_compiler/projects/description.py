@@ -1,0 +1,46 @@
+"""One description of a compiled folder's sources, from which every project format writes its build files.
+
+The compiler flags stand here once: the user's build files and our own builds read the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..boards import Board
+
+# Contraction would round float arithmetic differently from the host.
+C_FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-fno-common", "-ffunction-sections", "-fdata-sections")
+WARNING_FLAGS = ("-Wall", "-Wextra", "-Wconversion")
+LINK_FLAGS = ("-nostartfiles", "-static", "-Wl,--gc-sections", "-Wl,--fatal-warnings")
+
+
+def model_sources(name: str, trains: bool) -> tuple[str, ...]:
+    """The C files of a compiled model, relative to its directory; the runtime is runtime/*.c."""
+    sources = (f"{name}.c", f"{name}_weights.c", f"{name}_kernels.c")
+    return (*sources, f"{name}_train.c") if trains else sources
+
+
+def host_kernels(name: str) -> str:
+    """The C file that only builds for this machine add to these, with TT_HOST_KERNELS defined for all."""
+    return f"{name}_kernels_host.c"
+
+
+@dataclass(frozen=True)
+class Project:
+    """What there is to build; paths are relative to the folder."""
+
+    name: str
+    board: Board
+    model_sources: tuple[str, ...]
+    firmware_sources: tuple[str, ...]  # bring-up firmware: start-up, serial port, self-test
+    linker_script: str
+
+
+@dataclass(frozen=True)
+class ProjectFormat:
+    """A build system. `files` maps a project to the files it wants, path -> text; same project, same text."""
+
+    name: str
+    files: Callable[[Project], Mapping[str, str]]
