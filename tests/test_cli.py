@@ -109,6 +109,7 @@ def test_compile_prints_its_report_as_json(run_cli: Cli, small_model: Path, cali
     assert "20 of 20 pictures in cal.npz" in report["quantization"]["calibration"]
     assert report["model"]["macs"] == sum(layer["macs"] for layer in report["layers"])
     assert "quantising" in ran.err, "progress"
+    assert "comparing int8 with float" in ran.err
     assert (tmp_path / "out" / "Net7.c").is_file()
 
 
@@ -126,6 +127,7 @@ def test_without_calibration_data_accuracy_is_called_unverified(
     ran = run_cli("tinytrain-compile", small_model, "--board", "stm32f746", "-o", tmp_path / "out")
     assert ran.code == 0
     assert "accuracy is unverified" in " ".join(ran.out.split())
+    assert "comparing" not in ran.err, "nothing is compared"
     assert json.loads((tmp_path / "out" / "report.json").read_text())["quantization"]["top1_agreement"] is None
 
 

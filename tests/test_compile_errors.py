@@ -119,25 +119,36 @@ def test_all_unknown_operators_are_listed_at_once(refuse: Refuse, tmp_path: Path
 
 
 def test_too_much_sram(refuse: Refuse, tmp_path: Path) -> None:
-    b = ModelBuilder((1, 3, 128, 128))
-    x = b.node("GlobalAveragePool", b.conv(b.input, 3, 64, 3, pads=[1, 1, 1, 1], name="wide"))
-    model = save(b.build(b.gemm(b.node("Flatten", x), 64, 4)), tmp_path)
-    ran = refuse(model, code=3, says=["the model does not fit stm32f746", "SRAM: needs 1,1", "stm32f746 has 327,680"])
+    """Of three tensors that live at once, no layer's two being too many."""
+    b = ModelBuilder((1, 3, 64, 64))
+    x = b.conv(b.input, 3, 28, 3, pads=[1, 1, 1, 1], name="wide")
+    x = b.node("Add", x, b.conv(b.conv(x, 28, 28, 1), 28, 28, 1))
+    model = save(b.build(b.gemm(b.node("Flatten", b.node("GlobalAveragePool", x)), 28, 4)), tmp_path)
+    ran = refuse(model, code=3, says=["the model does not fit stm32f746", "SRAM: needs 34", "stm32f746 has 327,680"])
     needed = int(ran.err.split("SRAM: needs ")[1].split(" bytes")[0].replace(",", ""))
-    assert needed >= 64 * 128 * 128 + 3 * 128 * 128
+    assert needed >= 3 * 28 * 64 * 64
     assert f"{needed - 327_680:,} too many" in ran.err
-    assert "Live at the worst step: conv_0_out 1,048,576" in ran.err
+    assert "Live at the worst step: conv_0_out 114,688" in ran.err
     assert "smaller input resolution" in ran.err
 
 
 def test_too_much_flash(refuse: Refuse, tmp_path: Path) -> None:
-    b = ModelBuilder((1, 1200))
-    model = save(b.build(b.gemm(b.node("Relu", b.gemm(b.input, 1200, 1000)), 1000, 10)), tmp_path)
-    ran = refuse(model, code=3, says=["flash: needs 1,2", "stm32f746 has 1,048,576", "fewer parameters"])
+    """Of weights and code together, the weights alone not being too many."""
+    b = ModelBuilder((1, 1030))
+    model = save(b.build(b.gemm(b.node("Relu", b.gemm(b.input, 1030, 1000)), 1000, 10)), tmp_path)
+    ran = refuse(model, code=3, says=["flash: needs 1,0", "stm32f746 has 1,048,576", "fewer parameters"])
     needed = int(ran.err.split("flash: needs ")[1].split(" bytes")[0].replace(",", ""))
-    assert needed > 1_210_000
+    assert needed > 1_048_576
     assert f"{needed - 1_048_576:,} too many" in ran.err
     assert "SRAM" not in ran.err
+
+
+def test_weights_alone_are_too_much_flash(refuse: Refuse, tmp_path: Path) -> None:
+    b = ModelBuilder((1, 1200))
+    model = save(b.build(b.gemm(b.node("Relu", b.gemm(b.input, 1200, 1000)), 1000, 10)), tmp_path)
+    says = ["flash: needs at least 1,210,000 bytes for weights, stm32f746 has 1,048,576: 161,424 too many"]
+    ran = refuse(model, code=3, says=says)
+    assert "calibration" not in ran.err
 
 
 def test_flash_and_sram_are_reported_together(refuse: Refuse, tmp_path: Path) -> None:

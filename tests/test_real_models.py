@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from test_outline import never_more_than_needed
 from tinytrain_compiler import compile_model
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
@@ -70,7 +71,8 @@ def test_every_model_of_the_folder_is_tested(shared: Path) -> None:
 
 
 @all_models
-def test_fits_and_the_arena_is_close_to_its_lower_bound(compiled: Compiled, name: str) -> None:
+def test_fits_and_the_arena_is_close_to_its_lower_bound(compiled: Compiled, shared: Path, name: str) -> None:
+    never_more_than_needed(shared / "models" / f"{name}.onnx", compiled(name).report)
     memory = compiled(name).report["memory"]
     sram, flash = memory["sram"], memory["flash"]
     assert sram["arena_bytes"] <= MODELS[name].arena_limit

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from .boards import Board, load_board
 from .codegen.emit import ModelInfo
 from .errors import UsageError
+from .fit.outline import check_outline
 from .fit.policy_fit import plan_that_fits
 from .frontends.onnx.canonicalize import canonicalize
 from .frontends.onnx.file import input_shape, is_quantized, load_model
+from .frontends.onnx.outline import outline
 from .frontends.onnx.qdq import import_qdq
 from .frontends.onnx.quantizer import quantize, top1_agreement
 from .frontends.onnx.support import check_supported
@@ -111,6 +113,8 @@ def compile_model(
         progress(note)
     progress("checking operators")
     check_supported(loaded.proto)
+    limit = None if sram is None else 1024 * sram
+    check_outline(outline(loaded.proto), target, limit)
     progress("reading calibration data")
     samples = load_calibration(
         None if calibration is None else Path(calibration), input_shape(loaded.proto), mean, std, CALIBRATION_SAMPLES
@@ -123,8 +127,9 @@ def compile_model(
         canonical = canonicalize(loaded.proto)
         progress(f"quantising to int8 on {len(samples.samples)} samples")
         qdq = quantize(canonical, samples)
-        progress("comparing int8 with float")
-        agreement = None if samples.is_generated else top1_agreement(loaded.proto, qdq, samples.samples)
+        if not samples.is_generated:
+            progress("comparing int8 with float")
+            agreement = top1_agreement(loaded.proto, qdq, samples.samples)
     progress("importing the quantised graph")
     graph = import_qdq(qdq)
     observe("import", graph)
@@ -134,7 +139,6 @@ def compile_model(
 
     progress("planning memory")
     learning = scheme_for(graph, policy, None if scheme is None else Path(scheme), kind)
-    limit = None if sram is None else 1024 * sram
     lowered, inference = plan_that_fits(
         policy, learning, lambda chosen: lower(graph, target, prefix, classes, chosen, limit, by)
     )
