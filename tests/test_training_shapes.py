@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -74,10 +75,10 @@ static tt_status get_{n}(void *user, uint32_t index, int32_t epoch, int8_t *inpu
     *label = (int32_t)index % 3;
     return TT_OK;
 }}
-static int run_{n}(void)
+static int run_{n}(float rate)
 {{
     static const uint32_t hidden[] = {{ {hidden} }};
-    static const tt_train_options options = {{ 3, {rate}f, 5, NULL }};
+    const tt_train_options options = {{ .epochs = 3, .rate = rate, .seed = 5 }};
     uint8_t *const arena = aligned_alloc(16, ({N}_REGION0_BYTES + 15) / 16 * 16);
     {n}_session *const session = malloc(sizeof *session);
     const tt_samples samples = {{ 6, get_{n}, NULL }};
@@ -92,10 +93,22 @@ static int run_{n}(void)
 """
 
 
-def train_in_c(
-    cases: Sequence[tuple[Graph, Scheme]], directory: Path, compiler: str, flags: Sequence[str], rate: float = RATES[0]
-) -> tuple[subprocess.CompletedProcess[bytes], list[Lowered]]:
-    """All networks in one program, the bytes between their buffers poisoned; it prints what they learnt."""
+@dataclass(frozen=True)
+class Program:
+    """All networks in one program, which prints what they learn at the rate that it is given."""
+
+    path: Path
+    lowered: list[Lowered]
+
+    def run(self, rate: float = RATES[0]) -> subprocess.CompletedProcess[bytes]:
+        command = [str(self.path), str(rate)]
+        return subprocess.run(command, capture_output=True, check=False, env={"ASAN_OPTIONS": "detect_leaks=0"})
+
+
+def build_program(
+    cases: Sequence[tuple[Graph, Scheme]], directory: Path, compiler: str, flags: Sequence[str]
+) -> Program:
+    """With ASAN the bytes between a network's buffers are poisoned."""
     asan = flags == ASAN
     parts = [
         "#include <stdio.h>\n#include <stdlib.h>\nvoid __asan_poison_memory_region(void const volatile *, size_t);\n",
@@ -109,12 +122,11 @@ def train_in_c(
         inputs = ", ".join("{" + ",".join(map(str, x.tolist())) + "}" for x in inputs_of(graph))
         hidden = ", ".join(f"{start}, {size}" for start, size in runs(lowered.plan))
         place = {"learnt": lowered.plan.scratch[LEARNT].offset, "learnt_bytes": lowered.training.learnt_bytes}
-        parts.append(_RUN_ONE.format(n=f"m{i}", N=f"M{i}", inputs=inputs, hidden=hidden, rate=rate, **place))
-    calls = " || ".join(f"run_m{i}()" for i in range(len(cases)))
-    parts.append(f"int main(void) {{ return {calls}; }}\n")
-    path = compile_batch(len(cases), directory, "".join(parts), "program", compiler, flags, [])
-    ran = subprocess.run([str(path)], capture_output=True, check=False, env={"ASAN_OPTIONS": "detect_leaks=0"})
-    return ran, written
+        parts.append(_RUN_ONE.format(n=f"m{i}", N=f"M{i}", inputs=inputs, hidden=hidden, **place))
+    calls = " || ".join(f"run_m{i}(rate)" for i in range(len(cases)))
+    main = "const float rate = strtof(argv[argc - 1], NULL);"
+    parts.append(f"int main(int argc, char **argv)\n{{\n    {main}\n    return {calls};\n}}\n")
+    return Program(compile_batch(len(cases), directory, "".join(parts), "program", compiler, flags, []), written)
 
 
 def inputs_of(graph: Graph) -> np.ndarray:
@@ -154,16 +166,23 @@ def cases() -> list[tuple[Graph, Scheme]]:
     return sample(trained_networks(), 16)
 
 
-@pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize(("compiler", "flags"), [("gcc", OPTIMISE), ("clang", ASAN)])
-def test_every_shape_learns_the_references_bytes_inside_its_buffers(
-    cases: list[tuple[Graph, Scheme]], tmp_path: Path, compiler: str, flags: Sequence[str], rate: float
-) -> None:
+@pytest.fixture(scope="module", params=[("gcc", OPTIMISE), ("clang", ASAN)], ids=["gcc", "clang-sanitizers"])
+def program(
+    cases: list[tuple[Graph, Scheme]], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Program:
+    compiler, flags = request.param
     require_or_skip(compiler)
-    ran, written = train_in_c(cases, tmp_path, compiler, flags, rate)
+    return build_program(cases, tmp_path_factory.mktemp("shapes"), compiler, flags)
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_every_shape_learns_the_references_bytes_inside_its_buffers(
+    cases: list[tuple[Graph, Scheme]], program: Program, rate: float
+) -> None:
+    ran = program.run(rate)
     assert (ran.returncode, ran.stderr.decode()) == (0, "")
     at, moved = 0, 0
-    for (graph, scheme), lowered in zip(cases, written, strict=True):
+    for (graph, scheme), lowered in zip(cases, program.lowered, strict=True):
         expected = learnt_by_reference(graph, scheme, lowered, rate)
         assert ran.stdout[at : at + len(expected)] == expected, f"{scheme}\n{describe(graph)}"
         at += len(expected)
@@ -180,6 +199,7 @@ def test_sanitizer_would_see_winners_that_leave_their_buffer(tmp_path: Path, mon
     b = GraphBuilder((8, 8, 3))
     x = b.max_pool(b.conv2d(b.input, 9, name="front"), (2, 2), stride=(2, 2))
     graph = b.build(features=b.reshape(x))
-    ran, _ = train_in_c([(graph, Scheme({"front": TrainedLayer((0,))}))], tmp_path, "gcc", ASAN)
+    program = build_program([(graph, Scheme({"front": TrainedLayer((0,))}))], tmp_path, "gcc", ASAN)
+    ran = program.run()
     assert ran.returncode != 0
     assert b"use-after-poison" in ran.stderr
