@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from tinytrain_compiler.boards import Board, list_boards, load_board
+from tinytrain_compiler.boards.keys import KEYS
+from tinytrain_compiler.boards.page import page
+from tinytrain_compiler.boards.uart import divider
 from tinytrain_compiler.errors import UsageError
 from tinytrain_compiler.resources import BOARDS
 
@@ -85,17 +88,71 @@ def test_a_path_is_a_board_too(tmp_path: Path) -> None:
         ("origin = 0x20010000", "origin = 0x2000F000", "'ram' DTCM and SRAM1 overlap at 0x2000f000"),
         ('name = "SRAM1"', 'name = "SRAM2"', "the name SRAM2 is used twice"),
         ('kind = "stm32-usart-v2"', 'kind = "usart"', r"'uart\.kind' must be one of cmsdk"),
-        ("set = 0x00000001", "sett = 1", r"'uart\.setup\[0\]\.' needs exactly one of write"),
+        ("set = 0x00000001", "sett = 1", r"'uart\.setup\[0\]' needs exactly one of write"),
         ('board = "mps2_an500"', "", "'emulation' needs exactly one of"),
         ("[[flash]]", "[flash]", "'flash' must be an array"),
         ("clock_hz = 216_000_000", "clock_hz = -1", "'clock_hz' must lie between 1"),
         ('core = "cortex-m7"', "core = ", "is not valid TOML"),
+        ('description = "', 'description = "a\\n', "'description' must be one line of printable characters"),
+        (
+            "baud = 115_200",
+            "baud = 200",
+            r"'uart\.baud' cannot be 200: .* BRR would be 0x13880, .* to 0xffff",
+        ),
+        ("baud = 115_200", "baud = 8_000_000", r"'uart\.baud' cannot be 8000000: .* BRR would be 0x2"),
+        ("count = 3, bytes = 0x40000", "count = 2, bytes = 0x40000", r"'flash\[0\]\.sectors' add up to 786,432 bytes"),
+        ("count = 4, bytes = 0x8000", "count = 4, bytes = 0x8001", r"'flash\[0\]\.sectors\[0\]\.bytes' must be a mult"),
     ],
 )
 def test_mistakes_name_file_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as error:
         load_board(_edited(tmp_path, old, new))
     assert "mine.toml" in str(error.value)
+
+
+def test_all_mistakes_of_a_file_are_named_at_once(tmp_path: Path) -> None:
+    text = (BOARDS / "stm32f746.toml").read_text()
+    for old, new in (
+        ('core = "cortex-m7"', 'core = "cortex-m9"'),
+        ("dsp = true", 'dsp = "yes"'),
+        ("baud = 115_200", "baud = 10"),
+        ("origin = 0x20010000", "origin = 0x2000F000"),
+        ("set = 0x00000001", "sett = 1"),
+        ("[emulation]", "[emulations]"),
+    ):
+        assert old in text
+        text = text.replace(old, new, 1)
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UsageError) as error:
+        load_board(tmp_path / "mine.toml")
+    head, *problems = str(error.value).splitlines()
+    assert head.endswith("mine.toml: 7 problems")
+    for key in ("emulations", "core", "dsp", "uart.setup[0].sett", "uart.setup[0]", "uart.baud", "ram"):
+        assert sum(line.startswith(f"  '{key}' ") for line in problems) == 1, key
+
+
+@pytest.mark.parametrize(
+    ("kind", "clock_hz", "lowest", "highest"),
+    [
+        ("cmsdk", 25_000_000, 24, 1_562_500),
+        ("nrf-uarte", 16_000_000, 1_205, 1_000_000),
+        ("pl011", 12_000_000, 12, 750_000),
+        ("stm32-usart-v2", 16_000_000, 245, 1_000_000),
+    ],
+)
+def test_baud_rates_that_fit_the_register(kind: str, clock_hz: int, lowest: int, highest: int) -> None:
+    for baud in (lowest, highest):
+        assert divider(kind, clock_hz, baud) > 0
+    for baud in (lowest * 9 // 10, highest * 11 // 10):
+        with pytest.raises(ValueError, match=f"cannot be {baud}"):
+            divider(kind, clock_hz, baud)
+
+
+def test_the_page_of_keys_is_what_the_reader_knows() -> None:
+    printed = (Path(__file__).parents[1] / "docs" / "boards.md").read_text()
+    assert printed == page(), "run: python -m tinytrain_compiler.boards.page > docs/boards.md"
+    for key in KEYS:
+        assert f"| `{key.name}` |" in printed
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tinytrain_compiler.boards import Board, list_boards, load_board
 from tinytrain_compiler.errors import DoesNotFitError, UsageError
 from tinytrain_compiler.projects import render_project
 from tinytrain_compiler.projects.description import C_FLAGS, WARNING_FLAGS
-from tinytrain_compiler.projects.firmware import boot_stage_words, crc32_mpeg2, render_firmware, uart_divider
+from tinytrain_compiler.projects.firmware import boot_stage_words, crc32_mpeg2, render_firmware
 from tinytrain_compiler.resources import BOARDS
 from tinytrain_compiler.targets.apps import APPS
 from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
@@ -90,6 +90,20 @@ def test_image_lies_where_the_board_has_memory(tmp_path: Path, name: str) -> Non
     assert struct.unpack_from("<2I", vectors) == (symbols["tt_stack_top"], symbols["Reset_Handler"] | 1)
 
 
+def test_a_description_cannot_leave_its_comment(tmp_path: Path) -> None:
+    """In the linker script, the serial port's driver and the build files."""
+    require_or_skip("arm-none-eabi-gcc")
+    text = (BOARDS / "stm32f746.toml").read_text()
+    text = text.replace('description = "', 'description = "a */ x /* ]] \\\\ ').replace(
+        'why = "', 'why = "*/ b /* \\\\ '
+    )
+    (tmp_path / "hostile.toml").write_text(text)
+    board = load_board(tmp_path / "hostile.toml")
+    assert board.description.startswith("a */ x /* ]] \\ ")
+    assert board.uart.setup[0].why.startswith("*/ b")
+    _build(tmp_path, board)
+
+
 def test_overflowing_image_says_how_much(tmp_path: Path) -> None:
     text = (BOARDS / "stm32f746.toml").read_text().replace("bytes = 0x10000\n", "bytes = 0x1800\n")
     text = text.replace("origin = 0x20010000\nbytes = 0x3C000", "origin = 0x30000000\nbytes = 0x20")
@@ -137,10 +151,10 @@ def test_boot_stage_is_its_assembly(tmp_path: Path) -> None:
 
 
 def test_baud_rate_registers() -> None:
-    assert uart_divider(load_board("stm32f746")) == 139  # 16 MHz / 115200
-    assert uart_divider(load_board("rp2040")) == 6 * 64 + 33
-    assert uart_divider(load_board("nrf52840dk")) == 0x01D7E000  # the data sheet's value for 115200
-    assert uart_divider(load_board("mps2_an500")) == 217
+    assert load_board("stm32f746").uart.divider == 139  # 16 MHz / 115200
+    assert load_board("rp2040").uart.divider == 6 * 64 + 33
+    assert load_board("nrf52840dk").uart.divider == 0x01D7E000  # the data sheet's value for 115200
+    assert load_board("mps2_an500").uart.divider == 217
 
 
 # A Cortex-M3 with a PL011: the same driver that the rp2040 gets, on a machine that QEMU has.

@@ -5,7 +5,7 @@ compiler flags follow from core and attributes in one place, cores.py.
 """
 
 from .cores import CORES, Core
-from .model import Bank, Board, BootStage, MemoryRegion, RegisterStep, Uart
+from .model import Bank, Board, BootStage, Flashing, MemoryRegion, RegisterStep, Sectors, Uart
 from .reader import list_boards, load_board
 
 __all__ = [
@@ -14,8 +14,10 @@ __all__ = [
     "Board",
     "BootStage",
     "Core",
+    "Flashing",
     "MemoryRegion",
     "RegisterStep",
+    "Sectors",
     "Uart",
     "list_boards",
     "load_board",

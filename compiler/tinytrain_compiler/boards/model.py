@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import UsageError
 from .cores import CORES, Core, cpu_flags
 
-UART_KINDS = ("cmsdk", "nrf-uarte", "pl011", "stm32-usart-v2")
-REGISTER_OPS = ("write", "set", "clear", "wait")
+
+@dataclass(frozen=True)
+class Sectors:
+    """Erase units of one size, one behind the other."""
+
+    count: int
+    bytes: int  # of each
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class MemoryRegion:
     origin: int
     bytes: int
     fast: bool = False  # reached without wait states (tightly coupled, or the core's own SRAM)
+    sectors: tuple[Sectors, ...] = ()  # what is erased at once, by address; () for RAM, and where it is not known
 
     @property
     def end(self) -> int:
@@ -43,12 +49,24 @@ class Bank:
         return self.regions[0].fast
 
 
+def banks_of(ram: Sequence[MemoryRegion]) -> tuple[Bank, ...]:
+    """Adjacent regions merged, fast banks first, then by address."""
+    groups: list[list[MemoryRegion]] = []
+    for region in sorted(ram, key=lambda r: r.origin):
+        if groups and groups[-1][-1].end == region.origin:
+            groups[-1].append(region)
+        else:
+            groups.append([region])
+    banks = [Bank("_".join(r.name for r in g), g[0].origin, sum(r.bytes for r in g), tuple(g)) for g in groups]
+    return tuple(sorted(banks, key=lambda bank: (not bank.fast, bank.origin)))
+
+
 @dataclass(frozen=True)
 class RegisterStep:
     """One 32-bit register access of a peripheral's set-up. ``wait`` spins until all bits of value are 1."""
 
     at: int
-    op: str  # one of REGISTER_OPS
+    op: str  # write, set, clear or wait
     value: int
     why: str
 
@@ -61,7 +79,17 @@ class Uart:
     base: int
     clock_hz: int
     baud: int
+    divider: int  # the value of its baud-rate register(s)
+    terminal: str  # where a computer receives it; "" where the file does not say
     setup: tuple[RegisterStep, ...]
+
+
+@dataclass(frozen=True)
+class Flashing:
+    """A program that writes an image; {elf}, {bin}, {hex} and {address} in its command line are the image's."""
+
+    tool: str
+    command: str
 
 
 @dataclass(frozen=True)
@@ -87,6 +115,7 @@ class Board:
     flash: MemoryRegion
     ram: tuple[MemoryRegion, ...]
     uart: Uart
+    flashing: tuple[Flashing, ...]
     boot_stage: BootStage | None
     emulated_by: str | None  # name of the emulated board with the same core
     machines: Mapping[str, str]  # runner -> its name of this very board
@@ -109,14 +138,7 @@ class Board:
     @cached_property
     def banks(self) -> tuple[Bank, ...]:
         """RAM as buffers see it: adjacent regions merged, fast banks first, then by address."""
-        groups: list[list[MemoryRegion]] = []
-        for region in sorted(self.ram, key=lambda r: r.origin):
-            if groups and groups[-1][-1].end == region.origin:
-                groups[-1].append(region)
-            else:
-                groups.append([region])
-        banks = [Bank("_".join(r.name for r in g), g[0].origin, sum(r.bytes for r in g), tuple(g)) for g in groups]
-        return tuple(sorted(banks, key=lambda bank: (not bank.fast, bank.origin)))
+        return banks_of(self.ram)
 
     def bank(self, name: str) -> Bank:
         """The bank of that name; an unknown name is a UsageError."""

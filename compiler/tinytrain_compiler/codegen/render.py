@@ -32,6 +32,7 @@ def environment() -> jinja2.Environment:
     env.filters["c_table"] = c_table
     env.filters["c_list"] = lambda values: c_table(np.array(values))
     env.filters["c_float"] = c_float
+    env.filters["c_comment"] = c_comment
     env.filters["grouped"] = lambda value: f"{value:,}"
     return env
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from ..boards import Board
 from ..codegen.render import render
-from ..errors import UsageError
 
 # A C statement per register operation of a board file; {0} is the address, {1} the value.
 _REGISTER_ACCESS = {
@@ -87,28 +86,8 @@ def _context(board: Board, name: str, region_banks: Sequence[str]) -> dict[str, 
         "ccr_traps": f"{unaligned if core.v6m else divide_by_zero:#04x}u",
         "ccr_why": "unaligned access faults" if core.v6m else "division by zero faults instead of giving 0",
         "uart_template": f"firmware/uart/{board.uart.kind}.c.j2",
-        "divider": uart_divider(board),
         "access": _REGISTER_ACCESS,
     }
-
-
-def uart_divider(board: Board) -> int:
-    """The value of the port's baud-rate register(s) for its clock and baud rate.
-
-    Raises UsageError where the rate cannot be reached within 2 %.
-    """
-    uart = board.uart
-    clocks = uart.clock_hz / uart.baud
-    exact, step = {
-        "cmsdk": (clocks, 1),
-        "stm32-usart-v2": (clocks, 1),
-        "pl011": (clocks * 64 / 16, 1),  # 64ths of 16 clocks
-        "nrf-uarte": (2**32 / clocks, 0x1000),
-    }[uart.kind]
-    value = step * round(exact / step)
-    if not value or abs(value / exact - 1) > 0.02:
-        raise UsageError(f"board '{board.name}': {uart.baud} baud cannot be made from a {uart.clock_hz} Hz clock")
-    return value
 
 
 def boot_stage_words(board: Board) -> tuple[int, ...]:
