@@ -20,6 +20,7 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
+from tinytrain_compiler.runtime_abi import FISHER_SAMPLES
 from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.harness_personalisation import Personalisation, run_personalisation
@@ -27,7 +28,6 @@ from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.short_training import ShortTraining, short_training
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.prefix import last_cut
-from tinytrain_compiler.training.visits import FISHER_SAMPLES
 
 COPIES = (0, 1, 4, 8)  # 0: no cache
 TIMEOUT_S = 3600.0  # 50 samples, 40 epochs of MCUNet-5fps at 128 take some minutes

@@ -7,7 +7,7 @@
 #ifndef TT_GRADIENT_FLOAT_H
 #define TT_GRADIENT_FLOAT_H
 
-#include "tt_select.h"
+#include "tt_learn.h"
 
 /* Results that a kernel computes side by side: rows of TT_LANES. Same results whatever the number. */
 #define TT_ROWS 4

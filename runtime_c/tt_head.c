@@ -1,5 +1,7 @@
 #include "tt_head.h"
 
+#include "tt_math.h"
+
 tt_status tt_head_enroll(const tt_session *s, const int8_t *features, int32_t label)
 {
     const tt_model *const model = s->model;
@@ -15,20 +17,6 @@ tt_status tt_head_enroll(const tt_session *s, const int8_t *features, int32_t la
     }
     s->shots[label]++;
     return TT_OK;
-}
-
-uint32_t tt_square_root(uint64_t value)
-{
-    uint64_t root = 0;
-    for (uint64_t bit = (uint64_t)1 << 62; bit != 0; bit >>= 2) {
-        if (value >= root + bit) {
-            value -= root + bit;
-            root = (root >> 1) + bit;
-        } else {
-            root >>= 1;
-        }
-    }
-    return (uint32_t)root;
 }
 
 int64_t tt_head_length(const tt_model *model, const int8_t *features)
@@ -59,20 +47,4 @@ tt_projection tt_head_project(const tt_session *s, const int8_t *features, uint3
         result.along = dot * (INT64_C(1) << 23) / result.class_length; /* not a shift: dot may be negative */
     }
     return result;
-}
-
-/* 2^-x by a polynomial, the whole part by a shift. */
-int32_t tt_exp_negative(int64_t d)
-{
-    const int64_t t = (d * 47274) >> 15; /* log2(e) */
-    const int32_t x = (int32_t)(t & 32767);
-    if (t >> 15 > 15) {
-        return 0;
-    }
-    int32_t e = 315;
-    e = 1819 - ((x * e) >> 15);
-    e = 7872 - ((x * e) >> 15);
-    e = 22713 - ((x * e) >> 15);
-    e = 32768 - ((x * e) >> 15);
-    return e >> (t >> 15);
 }

@@ -1,8 +1,7 @@
 /*
- * What all heads share: class means, lengths, exponentials, in integers (docs/numerics.md, "Heads").
+ * What all heads share: class means and lengths, in integers (docs/numerics.md, "Heads").
  *
- * A head is a file of its own, tt_prototype.c or tt_linear.c: a function that classifies, which tt_model names, and
- * a tt_head_learning, which tt_learning names.
+ * A head is two files: tt_<head>.c classifies (tt_model.classify), tt_<head>_loss.c learns (tt_learning.head).
  */
 #ifndef TT_HEAD_H
 #define TT_HEAD_H
@@ -11,9 +10,6 @@
 
 /* Add one embedding to a class. TT_ERR_FULL leaves the class as it was. */
 tt_status tt_head_enroll(const tt_session *s, const int8_t *features, int32_t label);
-
-/* floor(sqrt(value)), bit by bit. */
-uint32_t tt_square_root(uint64_t value);
 
 /* Length of an embedding with 16 fraction bits. */
 int64_t tt_head_length(const tt_model *model, const int8_t *features);
@@ -26,7 +22,10 @@ typedef struct tt_projection {
 /* An embedding's projection on the mean of a class with examples. */
 tt_projection tt_head_project(const tt_session *s, const int8_t *features, uint32_t label);
 
-/* exp(-d / 2^15) with 15 fraction bits, d >= 0 and below 2^46. */
-int32_t tt_exp_negative(int64_t d);
+/* What a head has learnt: head_bytes, all zero after tt_forget(). */
+static inline void *tt_head_state(const tt_session *s)
+{
+    return s->regions[s->model->state_region] + s->model->head_offset;
+}
 
 #endif

@@ -1,6 +1,6 @@
 #include "tt_learn.h"
 
-#include "tt_head.h"
+#include "tt_math.h"
 
 void tt_effective(const tt_learn_params *p, const tt_learn_state *s, int8_t *weights, int32_t *bias,
                   tt_conv_params *effective)

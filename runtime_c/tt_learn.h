@@ -8,7 +8,8 @@
 #ifndef TT_LEARN_H
 #define TT_LEARN_H
 
-#include "tinytrain.h"
+#include <stddef.h>
+
 #include "tt_gradient.h"
 #include "tt_random.h"
 

@@ -1,30 +1,8 @@
 #include "tt_linear.h"
 
-#include "tt_head.h"
+#include "tt_math.h"
 
-enum {
-    SCALE = 10,             /* of logits: at first they are 10 times a cosine, nearly */
-    CONSTANT = 128,         /* what the bias is multiplied by: an input that never changes */
-    PACE = 8,               /* how far a step of the head goes, relative to one of a layer */
-    LOGIT_MAX = 0x3FFFFFFF,
-    ONE = 1 << 15           /* a probability */
-};
-
-/* A class's weights are its mean's direction plus what it has learnt: features + 1 deltas, the bias last. */
-static int16_t *deltas_of(const tt_session *s, uint32_t label)
-{
-    int8_t *const state = (int8_t *)tt_head_state(s) + sizeof(tt_running);
-    return (int16_t *)(void *)state + (size_t)label * (s->model->features + 1);
-}
-
-/* Fraction bits of a delta: int16 then reaches four times a typical component of a unit vector, or more. */
-static int32_t delta_bits(const tt_model *model)
-{
-    return 12 + (tt_bit_length(model->features) + 1) / 2;
-}
-
-/* Mean length of the class means, 16 fraction bits: the unit in which embeddings are measured. */
-static int64_t unit_length(const tt_session *s, const int8_t *features)
+int64_t tt_linear_unit(const tt_session *s, const int8_t *features)
 {
     int64_t sum = 0;
     int64_t count = 0;
@@ -37,27 +15,26 @@ static int64_t unit_length(const tt_session *s, const int8_t *features)
     return count == 0 ? 0 : sum / count;
 }
 
-/* 15 fraction bits. on_class: the embedding's projection on the class's mean. */
-static int64_t logit_of(const tt_session *s, const int8_t *features, uint32_t label, tt_projection on_class,
+int64_t tt_linear_logit(const tt_session *s, const int8_t *features, uint32_t label, tt_projection on_class,
                         int64_t unit)
 {
     const uint32_t count = s->model->features;
-    const int16_t *const deltas = deltas_of(s, label);
-    int64_t sum = deltas[count] * CONSTANT;
+    const int16_t *const deltas = tt_linear_deltas(s, label);
+    int64_t sum = deltas[count] * TT_LINEAR_CONSTANT;
     for (uint32_t i = 0; i < count; i++) {
         sum += deltas[i] * (features[i] - s->model->features_zero);
     }
     if (unit == 0) {
         return 0;
     }
-    const int64_t along = on_class.along + (sum * (1 << 16) >> delta_bits(s->model));
-    const int64_t logit = along * (SCALE * ONE) / unit;
-    return logit > LOGIT_MAX ? LOGIT_MAX : logit < -LOGIT_MAX ? -LOGIT_MAX : logit;
+    const int64_t along = on_class.along + (sum * (1 << 16) >> tt_linear_bits(s->model));
+    const int64_t logit = along * (TT_LINEAR_SCALE * TT_LINEAR_ONE) / unit;
+    return logit > TT_LINEAR_LOGIT_MAX ? TT_LINEAR_LOGIT_MAX : logit < -TT_LINEAR_LOGIT_MAX ? -TT_LINEAR_LOGIT_MAX : logit;
 }
 
 void tt_linear_classify(const tt_session *s, const int8_t *features, int32_t *label, int32_t *score)
 {
-    const int64_t unit = unit_length(s, features);
+    const int64_t unit = tt_linear_unit(s, features);
     int64_t top = 0;
     int64_t total = 0;
     *label = -1;
@@ -66,7 +43,7 @@ void tt_linear_classify(const tt_session *s, const int8_t *features, int32_t *la
     for (int32_t pass = 0; pass < 2; pass++) {
         for (uint32_t c = 0; c < s->model->classes; c++) {
             if (s->shots[c] != 0) {
-                const int64_t logit = logit_of(s, features, c, tt_head_project(s, features, c), unit);
+                const int64_t logit = tt_linear_logit(s, features, c, tt_head_project(s, features, c), unit);
                 if (pass == 1) {
                     total += tt_exp_negative(top - logit);
                 } else if (*label < 0 || logit > top) {
@@ -77,122 +54,6 @@ void tt_linear_classify(const tt_session *s, const int8_t *features, int32_t *la
         }
     }
     if (*label >= 0) {
-        *score = (int32_t)((int64_t)ONE * ONE / total);
+        *score = (int32_t)((int64_t)TT_LINEAR_ONE * TT_LINEAR_ONE / total);
     }
 }
-
-/* Logits become errors a[c] = p[c] - [c = label], 15 fraction bits, in place. Returns 1 - p[label]. */
-static int32_t errors_of(const tt_session *s, int32_t label, int64_t *a)
-{
-    int64_t top = -LOGIT_MAX;
-    int64_t total = 0;
-    int32_t error = ONE;
-    for (uint32_t c = 0; c < s->model->classes; c++) {
-        top = s->shots[c] != 0 && a[c] > top ? a[c] : top;
-    }
-    for (uint32_t c = 0; c < s->model->classes; c++) {
-        if (s->shots[c] != 0) {
-            a[c] = tt_exp_negative(top - a[c]);
-            total += a[c];
-        }
-    }
-    for (uint32_t c = 0; c < s->model->classes; c++) {
-        if (s->shots[c] != 0) {
-            a[c] = a[c] * ONE / total;
-            if ((int32_t)c == label) {
-                error = ONE - (int32_t)a[c];
-                a[c] -= ONE;
-            }
-        }
-    }
-    return error;
-}
-
-/* sum_c a[c] W[c]: 39 fraction bits, then mantissas. over_length: a[c] over the length of the class's sum. */
-static int32_t gradient_of(const tt_session *s, const int64_t *a, const int64_t *over_length, int16_t *gradient)
-{
-    const tt_model *const model = s->model;
-    const int32_t delta_shift = 24 - delta_bits(model);
-    int32_t shift = 0;
-    for (int32_t pass = 0; pass < 2; pass++) { /* for the largest magnitude, then for the mantissas */
-        uint64_t largest = 0;
-        for (uint32_t i = 0; i < model->features; i++) {
-            int64_t value = 0;
-            for (uint32_t c = 0; c < model->classes; c++) {
-                if (s->shots[c] != 0) {
-                    const int32_t p = s->sums[(size_t)c * model->features + i] - model->features_zero * s->shots[c];
-                    value += over_length[c] * p + a[c] * deltas_of(s, c)[i] * (INT64_C(1) << delta_shift);
-                }
-            }
-            const uint64_t size = (uint64_t)(value < 0 ? -value : value);
-            largest = size > largest ? size : largest;
-            gradient[i] = tt_mantissa(value, shift);
-        }
-        shift = tt_headroom(largest, TT_MANTISSA_BITS);
-    }
-    return shift - 39;
-}
-
-/* A step of one class; x: what its weights were multiplied with. */
-static void move(const tt_session *s, tt_rate *rate, const int8_t *features, uint32_t label, int32_t a, tt_mover mover)
-{
-    int16_t *const deltas = deltas_of(s, label);
-    const uint32_t count = s->model->features;
-    for (uint32_t i = 0; i <= count; i++) {
-        const int32_t x = i == count ? CONSTANT : features[i] - s->model->features_zero;
-        const int64_t moved = deltas[i] - tt_move(a * x, mover);
-        rate->saturated += moved > INT16_MAX || moved < -INT16_MAX;
-        deltas[i] = (int16_t)(moved > INT16_MAX ? INT16_MAX : moved < -INT16_MAX ? -INT16_MAX : moved);
-    }
-}
-
-static int32_t learn(const tt_session *s, tt_rate *rate, const int8_t *features, int32_t label, int16_t *gradient,
-                     int32_t *exponent, int64_t *scratch)
-{
-    const tt_model *const model = s->model;
-    int64_t *const a = scratch;
-    int64_t *const over_length = scratch + model->classes;
-    const int64_t unit = unit_length(s, features);
-    for (uint32_t c = 0; c < model->classes; c++) {
-        if (s->shots[c] != 0) {
-            const tt_projection on_class = tt_head_project(s, features, c);
-            a[c] = logit_of(s, features, c, on_class, unit);
-            over_length[c] = on_class.class_length;
-        }
-    }
-    const int32_t error = errors_of(s, label, a);
-    uint32_t enrolled = 0;
-    uint64_t squares = 0;
-    for (uint32_t c = 0; c < model->classes; c++) {
-        if (s->shots[c] != 0) {
-            over_length[c] = over_length[c] == 0 ? 0 : a[c] * (INT64_C(1) << 31) / over_length[c];
-            squares += (uint64_t)(a[c] * a[c]);
-            enrolled++;
-        }
-    }
-    *exponent = gradient_of(s, a, over_length, gradient);
-    if (rate == NULL) {
-        return error;
-    }
-
-    uint64_t inputs = CONSTANT * CONSTANT;
-    for (uint32_t i = 0; i < model->features; i++) {
-        const int32_t x = features[i] - model->features_zero;
-        inputs += (uint32_t)(x * x);
-    }
-    /* The weights start as unit vectors, one a class. */
-    const float scale = (float)(PACE << delta_bits(model)) / 65536.0f;
-    const float norm = (float)tt_square_root((uint64_t)enrolled << 32) * scale;
-    tt_running *const running = (tt_running *)tt_head_state(s);
-    const tt_step step = tt_step_size(rate, running, norm);
-    const tt_mover mover = { step.fraction, 30 - step.exponent };
-    for (uint32_t c = 0; c < model->classes; c++) {
-        if (s->shots[c] != 0) {
-            move(s, rate, features, c, (int32_t)a[c], mover);
-        }
-    }
-    tt_running_add(running, squares * (inputs >> 8), 8);
-    return error;
-}
-
-const tt_head_learning tt_linear_learning = { .learn = learn, .recomputes = 0 };

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "tt_head.h"
-#include "tt_train.h"
 
 tt_status tt_init(tt_session *s, const tt_model *model, const tt_region *regions, int16_t *sums, uint16_t *shots)
 {
@@ -95,8 +94,8 @@ tt_status tt_forget(tt_session *s)
     }
     memset(s->sums, 0, sizeof(int16_t) * s->model->classes * s->model->features);
     memset(s->shots, 0, sizeof(uint16_t) * s->model->classes);
-    if (s->model->learning != NULL) {
-        memset(tt_head_state(s), 0, s->model->learning->head_bytes);
+    if (s->model->head_bytes != 0) {
+        memset(tt_head_state(s), 0, s->model->head_bytes);
     }
     return TT_OK;
 }
@@ -106,9 +105,9 @@ tt_status tt_unlearn(tt_session *s)
     if (s == NULL || s->model == NULL) {
         return TT_ERR_ARGUMENT;
     }
-    const tt_learning *l = s->model->learning;
-    if (l != NULL) {
-        memset(s->regions[l->learnt_region] + l->learnt_offset, 0, l->learnt_bytes);
+    const tt_model *const model = s->model;
+    if (model->state_bytes != 0) {
+        memset(s->regions[model->state_region] + model->state_offset, 0, model->state_bytes);
     }
     return tt_forget(s);
 }

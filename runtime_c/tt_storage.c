@@ -1,9 +1,7 @@
 /* Two slots in flash, written in turn: whenever power fails, one of them is whole. docs/storage.md has the format. */
-#include "tinytrain.h"
+#include "tinytrain_storage.h"
 
 #include <string.h>
-
-#include "tt_train.h"
 
 #define MAGIC 0x54535454u /* "TTST" */
 #define SLOTS 2u
@@ -60,9 +58,7 @@ static uint32_t header_crc(const header *h)
 static void list_segments(const tt_session *s, tt_region segments[SEGMENTS])
 {
     const tt_model *m = s->model;
-    const tt_learning *l = m->learning;
-    segments[0] = l == NULL ? (tt_region) { NULL, 0 }
-                            : (tt_region) { s->regions[l->learnt_region] + l->learnt_offset, l->learnt_bytes };
+    segments[0] = (tt_region) { s->regions[m->state_region] + m->state_offset, m->state_bytes };
     segments[1] = (tt_region) { s->sums, sizeof(int16_t) * m->classes * m->features };
     segments[2] = (tt_region) { s->shots, sizeof(uint16_t) * m->classes };
 }

@@ -28,8 +28,8 @@ LIBRARY = re.compile(r"mem(cpy|set|move)|__aeabi_\w+|__clzsi2|__udivmoddi4")
 MATHS = re.compile(r"(sqrt|frexp|ldexp)f")  # step sizes of training are float32
 # Runtime files that are all integer.
 INFERENCE = (
-    "tt_session.c", "tt_storage.c", "tt_head.c", "tt_head.h", "tt_prototype.c", "tt_kernel.h", "tt_dsp.h",
-    "tt_vector.h",
+    "tinytrain.h", "tinytrain_storage.h", "tt_session.c", "tt_storage.c", "tt_head.c", "tt_head.h", "tt_math.c",
+    "tt_math.h", "tt_prototype.c", "tt_prototype.h", "tt_kernel.h", "tt_dsp.h", "tt_vector.h",
 )  # fmt: skip
 
 

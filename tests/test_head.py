@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.reference import PrototypeHead
-from tinytrain_compiler.reference.head import MAX_SHOTS
 from tinytrain_compiler.resources import RUNTIME
+from tinytrain_compiler.runtime_abi import MAX_SHOTS
 from tools import require_or_skip
 
 FULL, LABEL_OUT_OF_RANGE = -5, -4
@@ -34,6 +34,9 @@ class Model(ctypes.Structure):
         ("classes", ctypes.c_uint32),
         ("run", ctypes.c_void_p),
         ("classify", ctypes.c_void_p),
+        ("state", ctypes.c_uint32 * 3),  # region, offset and bytes of the training state
+        ("head_offset", ctypes.c_uint32),
+        ("head_bytes", ctypes.c_uint32),
         ("learning", ctypes.c_void_p),
     )
 
@@ -82,7 +85,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Heads:
     require_or_skip("gcc")
     library = tmp_path_factory.mktemp("head") / "head.so"
     flags = ["-std=c11", "-O2", "-fPIC", "-shared", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
-    sources = [str(RUNTIME / name) for name in ("tt_head.c", "tt_prototype.c")]
+    sources = [str(RUNTIME / name) for name in ("tt_head.c", "tt_math.c", "tt_prototype.c")]
     subprocess.run(["gcc", *flags, *sources, "-o", str(library)], check=True)
     loaded = ctypes.CDLL(str(library))
     return lambda *sizes: (PrototypeHead(*sizes), CHead(loaded, *sizes))

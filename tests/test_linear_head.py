@@ -18,11 +18,11 @@ from tinytrain_compiler import Artifacts, compile_model
 from tinytrain_compiler.errors import TinyTrainError
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.reference import PrototypeHead
-from tinytrain_compiler.reference.head import MAX_SHOTS
 from tinytrain_compiler.reference.heads import new_head
 from tinytrain_compiler.reference.linear import CONSTANT, DELTA_MAX, PACE, LinearHead
 from tinytrain_compiler.reference.steps import Running
 from tinytrain_compiler.resources import RUNTIME
+from tinytrain_compiler.runtime_abi import MAX_SHOTS
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.training.heads import HEADS, LINEAR, linear_bytes
 from tools import require_or_skip
@@ -118,21 +118,6 @@ def test_a_step_goes_down_the_float_losss_gradient_by_the_specified_length(
 # -- C under a sanitizer -------------------------------------------------------------------------
 
 
-class Learning(ctypes.Structure):
-    """tt_learning of tt_train.h."""
-
-    _fields_ = (
-        ("passes", ctypes.c_void_p * 2),
-        ("cut", ctypes.c_uint32 * 3),
-        ("backward", ctypes.c_void_p),
-        ("places", ctypes.c_uint32 * 7),
-        ("head", ctypes.c_void_p),
-        ("head_offset", ctypes.c_uint32),
-        ("head_bytes", ctypes.c_uint32),
-        ("selection", ctypes.c_void_p),
-    )
-
-
 class Rate(ctypes.Structure):
     """tt_rate of tt_learn.h."""
 
@@ -147,9 +132,8 @@ class CHead:
         size = linear_bytes(classes, features)
         self._memory = np.full(size + 32, 0xA5, np.uint8)
         self._memory[16:-16] = 0
-        self._learning = Learning(head_offset=16, head_bytes=size)
-        at = ctypes.addressof(self._learning)
-        self._model = Model(features=features, features_zero=zero_point, classes=classes, learning=at)
+        place = {"head_offset": 16, "head_bytes": size}
+        self._model = Model(features=features, features_zero=zero_point, classes=classes, **place)
         self.sums, self.shots = np.zeros((classes, features), np.int16), np.zeros(classes, np.uint16)
         regions = (ctypes.c_void_p * 4)(self._memory.ctypes.data)
         places = (self.sums.ctypes.data, self.shots.ctypes.data)
@@ -202,7 +186,9 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Heads:
     require_or_skip("gcc")
     library = tmp_path_factory.mktemp("head") / "head.so"
     flags = ["-std=c11", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-fsanitize=undefined"]
-    sources = [str(RUNTIME / name) for name in ("tt_head.c", "tt_linear.c", "tt_learn.c")]
+    sources = [
+        str(RUNTIME / name) for name in ("tt_head.c", "tt_math.c", "tt_linear.c", "tt_linear_loss.c", "tt_learn.c")
+    ]
     subprocess.run(["gcc", *flags, "-fno-sanitize-recover=all", *sources, "-o", str(library)], check=True)
     loaded = ctypes.CDLL(str(library))
     return lambda *sizes: (LinearHead(*sizes), CHead(loaded, *sizes))

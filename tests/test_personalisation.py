@@ -14,6 +14,7 @@ from test_training import CLASSES
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.errors import TinyTrainError
 from tinytrain_compiler.ops import Int8
+from tinytrain_compiler.runtime_abi import FISHER_SAMPLES
 from tinytrain_compiler.targets import host as ffi
 from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import build_firmware
@@ -22,7 +23,6 @@ from tinytrain_compiler.targets.harness_training import training_visits
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.options import LearningOptions
-from tinytrain_compiler.training.visits import FISHER_SAMPLES
 from tools import require_or_skip
 
 COUNT, EPOCHS = 21, 3  # more samples than are measured

@@ -25,6 +25,7 @@ from tinytrain_compiler.output_folder import write_files
 from tinytrain_compiler.reference.linear import LinearHead
 from tinytrain_compiler.reference.selection import choose, l2_scores, selected_norm
 from tinytrain_compiler.reference.trainer import ReferenceTrainer
+from tinytrain_compiler.runtime_abi import FISHER_SAMPLES, SELECTORS
 from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.harness_training import pack_training, run_training
@@ -35,8 +36,8 @@ from tinytrain_compiler.training.norms import weight_norm
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.pool import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
-from tinytrain_compiler.training.selection import LIST_BYTES, MULTIPLE, SELECTORS, Budget, Candidate
-from tinytrain_compiler.training.visits import FISHER_SAMPLES, SelectOptions
+from tinytrain_compiler.training.selection import LIST_BYTES, MULTIPLE, Budget, Candidate
+from tinytrain_compiler.training.visits import SelectOptions
 from tools import require_or_skip
 
 POOL = 4096

@@ -7,7 +7,7 @@
 
 #include "check.h"
 #include "net.h"
-#include "tt_train.h"
+#include "tt_learning.h"
 
 enum { MOST = 4, CHANNELS = 64, SUMS = 512, POOL = 1 << 16, FOUR = 4 };
 
@@ -82,7 +82,7 @@ static void check_choice(const uint32_t budgets[3])
     static uint8_t pool[POOL], saved[POOL];
     memset(pool, 0, selection.pool_end);
     memset(saved, 0, selection.saved_bytes);
-    const uint8_t *const learnt = arena + learning.learnt_offset;
+    const uint8_t *const learnt = arena + model.state_offset;
     uint32_t left[3] = { budgets[0], budgets[1], budgets[2] };
     uint32_t lists = 0, outcome = 0;
     for (uint32_t turn = 0; turn < selection.count; turn++) { /* the lists lie in the order of the visits */
@@ -130,7 +130,7 @@ static void choose_within(const uint32_t budgets[3])
                                         .pool_bytes = budgets[0] + (budgets[0] == 0),
                                         .macs = budgets[2] + (budgets[2] == 0) };
     selection.saved_bytes = budgets[1];
-    memset(arena + learning.learnt_offset, 0xA5, learning.learnt_bytes);
+    memset(arena + model.state_offset, 0xA5, model.state_bytes);
     CHECK(tt_select(&session.core, &options, &samples) == TT_OK);
     check_choice(budgets);
     tried++;
@@ -195,7 +195,7 @@ int main(void)
     model = *session.core.model;
     learning = *model.learning;
     selection = *learning.selection;
-    CHECK(selection.count <= MOST && learning.learnt_bytes <= POOL && selection.saved_bytes <= POOL);
+    CHECK(selection.count <= MOST && model.state_bytes <= POOL && selection.saved_bytes <= POOL);
     memcpy(candidates, selection.candidates, selection.count * sizeof *candidates);
     for (uint32_t i = 0; i < selection.count; i++) {
         candidates[i].cost = 1.0f;

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "tinytrain.h"
+#include "tinytrain_storage.h"
 
 enum { FLASH_BYTES = 2 * FLASH_SLOT, EIGHTHS = 8 };
 

@@ -4,8 +4,6 @@
  */
 #include "net.h"
 
-#include "tt_train.h"
-
 enum { FLASH_ERASE = 512, FLASH_SLOT = (NET_STATE_BYTES + FLASH_ERASE - 1) / FLASH_ERASE * FLASH_ERASE };
 
 #include "flash.h"
@@ -25,14 +23,12 @@ static struct {
 
 static uint32_t learnt_bytes(void)
 {
-    const tt_learning *l = session.core.model->learning;
-    return l == NULL ? 0 : l->learnt_bytes;
+    return session.core.model->state_bytes;
 }
 
 static uint8_t *learnt(void)
 {
-    const tt_learning *l = session.core.model->learning;
-    return l == NULL ? arena : session.core.regions[l->learnt_region] + l->learnt_offset;
+    return session.core.regions[session.core.model->state_region] + session.core.model->state_offset;
 }
 
 /* Bytes of the payload that a slot holds. */

@@ -14,7 +14,8 @@ from ..memory import MemoryPlan, renamed
 from ..ops import Int8, operator_of
 from ..quantize.input_bytes import PixelMap
 from ..reference import run
-from ..resources import RUNTIME
+from ..runtime_abi import RUNTIME_VERSION, inference_asserts, training_asserts
+from ..runtime_files import runtime_files
 from ..training.plan import TrainingPlan
 from .digest import state_digest
 from .kernels import KernelTable, function_text, has_params, headers
@@ -23,7 +24,6 @@ from .render import c_comment, c_name, c_string, c_type, render
 from .training import TrainingText
 from .training_float import FloatTrainingText
 
-RUNTIME_VERSION = 2  # TT_RUNTIME_VERSION of runtime_c/tinytrain.h
 SELFTEST_SEED = 1
 TRAINING_TEXT = {"int16": TrainingText, "float32": FloatTrainingText}  # by gradient format
 
@@ -37,13 +37,13 @@ class ModelInfo:
     options: str  # the command's options that shape the output, as typed by hand
     classes: int
     pixels: PixelMap | None  # how camera bytes become input bytes; None where the input is no picture
-    head: str = "prototype"  # runtime_c/tt_<head>.h
+    head: str = "prototype"  # runtime_c/tt_<head>.h, tt_<head>_loss.h
 
 
 def emit_sources(
     graph: Graph, plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: TrainingPlan | None = None
 ) -> dict[str, str]:
-    """Text by path: name.h/.c, name_arena.h, name_kernels.h/.c, name_kernels_host.c, name_weights.c, the runtime, and
+    """Text by path: name.h/.c, name_arena.h, name_kernels.h/.c, name_kernels_host.c, name_weights.c, its runtime, and
     name_train.h/.c if it trains."""
     n = info.prefix
     context = _context(graph, plan, kernels, info, training)
@@ -59,9 +59,8 @@ def emit_sources(
     if training is not None:
         files[f"{n}_train.h"] = render("model/train.h.j2", **context)
         files[f"{n}_train.c"] = render("model/train.c.j2", **context)
-    for path in sorted(RUNTIME.glob("*.[ch]")):
-        files[f"runtime/{path.name}"] = path.read_text()
-    return files
+    gradients = None if training is None else training.formats.gradients.name
+    return files | {f"runtime/{path}": text for path, text in runtime_files(info.head, gradients).items()}
 
 
 def selftest_input(count: int) -> Int8:
@@ -91,6 +90,7 @@ def _context(
         "c_string": c_string(info.prefix),
         "version": __version__,
         "runtime_version": RUNTIME_VERSION,
+        "abi": {"asserts": inference_asserts(), "training_asserts": training_asserts()},
         "info": info,
         "options": c_comment(info.options),
         **{end: graph.tensors[tensor] for end, tensor in ends.items()},

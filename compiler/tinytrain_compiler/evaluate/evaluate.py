@@ -12,7 +12,7 @@ from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
 from ..reference.draws import mix
-from ..reference.head import MAX_SHOTS
+from ..runtime_abi import MAX_SHOTS
 from ..targets.harness_training import StepInstructions
 from .augment import augment
 from .episodes import Episode

@@ -10,11 +10,11 @@ from typing import Protocol
 from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
+from ..runtime_abi import CLEAN as CLEAN
 from ..targets.host import HostModel
 from ..training.formats import DEFAULT, Formats
 from ..training.pool import DEFAULT_POOL
 from ..training.selection import UNLIMITED
-from ..training.visits import CLEAN as CLEAN
 
 Sample = Callable[[int, int], Int8]  # (position in the support set, epoch or CLEAN) -> int8 input
 Progress = Callable[[int, int], None]  # (done, total)

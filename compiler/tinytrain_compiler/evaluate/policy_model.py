@@ -8,10 +8,10 @@ from ..codegen.emit import ModelInfo
 from ..compiled import CompiledModel
 from ..lowering import Lowered, emit, lower
 from ..output_folder import write_files
+from ..runtime_abi import SELECTORS
 from ..training.heads import HeadKind, head_kind
 from ..training.options import learning_options
 from ..training.policies import scheme_for
-from ..training.selection import SELECTORS
 from .learner import LearnerOptions
 
 # Policies that let the device choose: `tinytrain`, and the same by other selectors.

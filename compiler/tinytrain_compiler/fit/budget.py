@@ -10,12 +10,11 @@ from ..codegen import KernelTable
 from ..errors import DoesNotFitError
 from ..memory import MemoryPlan
 from ..ops import Kernel
+from ..runtime_abi import SESSION_STRUCT, STORAGE_BLOCK
 from ..training.plan import TrainingPlan
 from .training_budget import training_flash
 
 LINK_SLACK = 64  # bytes the linker may lose to alignment between sections, per board
-SESSION_STRUCT = 28  # sizeof(tt_session) with 32-bit pointers
-STORAGE_BLOCK = 32  # TT_STORAGE_BLOCK
 PARAMS_BYTES = 20  # a layer's parameter struct
 
 # Bytes of machine code. Not of each shape alone but summed over a network they are upper bounds, with a margin for

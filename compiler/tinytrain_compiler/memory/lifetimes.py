@@ -12,11 +12,10 @@ from typing import Literal, get_args
 
 from ..graph import Graph, Node
 from ..ops import operator_of
+from ..runtime_abi import ALIGNMENT
 
 Purpose = Literal["inference", "masks", "saved_inputs", "gradients", "scratch", "parameters", "learnt", "loss"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
-
-ALIGNMENT = 16  # bytes: a cache line's half, and what every SIMD load wants
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from ..boards import Bank
 from ..errors import DoesNotFitError
 from ..graph import Graph
-from .lifetimes import ALIGNMENT, Buffer, Extra, buffers_of, lower_bound
+from ..runtime_abi import ALIGNMENT, MAX_REGIONS
+from .lifetimes import Buffer, Extra, buffers_of, lower_bound
 
 SEARCH_MOVES = 2000
-MAX_REGIONS = 4  # TT_MAX_REGIONS of runtime_c/tinytrain.h
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..ops import Int8
-
-MAX_SHOTS = 256  # examples a class: sums of int8 then fit int16
-SCORE_BITS = 15
+from ..runtime_abi import MAX_SHOTS, SCORE_BITS
 
 
 @dataclass

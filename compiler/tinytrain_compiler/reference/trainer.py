@@ -26,12 +26,13 @@ from ..graph.gradient import FACTOR_BITS, Gradient, quantize_factors, shift_roun
 from ..ops import Int8, operator_of
 from ..ops.base import ParameterGradient
 from ..ops.weighted import bias_room
+from ..runtime_abi import CLEAN
 from ..training.formats import INT16, STOCHASTIC
 from ..training.norms import bias_norm, bias_units, weight_norm
 from ..training.options import DEFAULT, LearningOptions
 from ..training.scheme import Scheme
 from ..training.selection import RESAMPLE, Budget, candidates_of
-from ..training.visits import CLEAN, SelectOptions, TrainOptions, measured_samples, visiting_order
+from ..training.visits import SelectOptions, TrainOptions, measured_samples, visiting_order
 from .backward import backward
 from .draws import Draws, mix
 from .executor import run_all

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from ..boards import Board
 from ..errors import TinyTrainError
 from ..ops import Int8
+from ..runtime_abi import CLEAN, FISHER_SAMPLES
 from ..training.heads import PROTOTYPE, HeadKind
-from ..training.visits import CLEAN, FISHER_SAMPLES, TrainOptions, measured_samples, visiting_order
+from ..training.visits import TrainOptions, measured_samples, visiting_order
 from .emulation import execute
 from .firmware import Firmware
 from .harness import stack_used

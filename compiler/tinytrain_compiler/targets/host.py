@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from ..codegen.render import render
 from ..errors import TinyTrainError, ToolMissingError
-from ..memory.lifetimes import ALIGNMENT
 from ..ops import Int8
 from ..projects.description import WARNING_FLAGS, host_kernels, model_sources
-from ..training.selection import SELECTORS
+from ..runtime_abi import ALIGNMENT, selector_code
 from .flash import SimulatedFlash
 
 WARNINGS = (*WARNING_FLAGS, "-Werror")
@@ -167,9 +166,8 @@ class HostModel:
         self, sample: Callable[[int, int], Int8], labels: Sequence[int], selector: str | None = None, samples: int = 0,
         seed: int = 1, pool_bytes: int = 0, macs: int = 0,
     ) -> None:  # fmt: skip
-        """Choose what learns; selector: of SELECTORS, None: as compiled. Other arguments as in tt_select_options."""
-        code = 0 if selector is None else 1 + SELECTORS.index(selector)
-        options = _SelectOptions(code, samples, seed, pool_bytes, macs)
+        """Choose what learns. selector: of SELECTORS, None: as compiled. Other arguments as in tt_select_options."""
+        options = _SelectOptions(selector_code(selector), samples, seed, pool_bytes, macs)
         self._call("select", ctypes.byref(options), ctypes.byref(self._samples(sample, labels)))
 
     def _samples(self, sample: Callable[[int, int], Int8], labels: Sequence[int]) -> _Samples:

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import UsageError
-
-RUNNING_BYTES = 8  # sizeof(tt_running)
+from ..runtime_abi import RUNNING_BYTES
 
 
 @dataclass(frozen=True)

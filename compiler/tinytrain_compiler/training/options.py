@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import UsageError
+from ..runtime_abi import SELECTORS
 from .formats import DEFAULT as DEFAULT_FORMATS
 from .formats import Formats
 from .heads import PROTOTYPE, HeadKind
 from .policies import DEFAULT_RATE, rate_of
 from .pool import DEFAULT_POOL
-from .selection import SELECTORS, UNLIMITED
+from .selection import UNLIMITED
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,14 @@ from ..graph import Graph, Node
 from ..memory import Buffer, Extra, Span, align
 from ..ops import Kernel, operator_of
 from ..ops.backward import saves_clip_mask
+from ..runtime_abi import RUNNING_BYTES, SELECTED_BYTES
 from .formats import Formats
-from .heads import RUNNING_BYTES
 from .options import DEFAULT, LearningOptions
 from .pool import LEARNT, SAVED, SelectionPlan, check_budget, plan_pool
 from .prefix import Cut, last_cut
 from .scheme import Scheme, backward_nodes
 from .selection import MEASURING
 
-SELECTED_BYTES = 24  # sizeof(tt_selected)
 LOSS_SCRATCH = "loss terms"
 
 

@@ -15,7 +15,6 @@ from ..ops import operator_of
 from .scheme import Scheme
 
 RESAMPLE = "fisher-resample"  # channels are drawn anew in every epoch, by scores that are kept
-SELECTORS = ("fisher", "random", "l2", "layer-score", RESAMPLE)  # from 1 on: tt_selector of runtime_c/tinytrain.h
 MEASURING = ("fisher", "layer-score", RESAMPLE)  # those that run the samples through the network
 UNLIMITED = 2**32 - 1  # MACs: UINT32_MAX, no limit
 MULTIPLE = 4  # channels are taken by fours: whole words of deltas and saved inputs

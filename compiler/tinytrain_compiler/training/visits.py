@@ -8,10 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..runtime_abi import FISHER_SAMPLES
 from .policies import DEFAULT_RATE
-
-FISHER_SAMPLES = 16  # that a selection without options is made on; TT_FISHER_SAMPLES of runtime_c/tinytrain.h
-CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
 
 
 @dataclass(frozen=True)
