@@ -167,17 +167,18 @@ def _quantize_input_activation(proto: onnx.ModelProto) -> None:
     for node in editor.consumers(source):
         if node.op_type not in ("Relu", "Clip"):
             continue
-        after = next(n for n in editor.consumers(node.output[0]) if n.op_type == "QuantizeLinear")
+        after = next((n for n in editor.consumers(node.output[0]) if n.op_type == "QuantizeLinear"), None)
+        if after is None:
+            continue  # the quantiser left this one in float too, which _verify reports
         integers, back = editor.fresh(f"{source}_quantized"), editor.fresh(f"{source}_dequantized")
         parameters = list(after.input[1:])
         pair = [
             helper.make_node("QuantizeLinear", [source, *parameters], [integers], name=editor.fresh(f"{source}_q")),
             helper.make_node("DequantizeLinear", [integers, *parameters], [back], name=editor.fresh(f"{source}_dq")),
         ]
-        node.input[0] = back
-        moved = onnx.NodeProto()
-        moved.CopyFrom(node)
-        editor.replace(node, [*pair, moved])
+        editor.replace(node, [*pair, node])
+        editor.set_input(node, 0, back)
+    editor.commit()
 
 
 def _verify(proto: onnx.ModelProto) -> None:

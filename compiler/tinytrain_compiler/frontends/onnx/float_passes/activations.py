@@ -30,23 +30,40 @@ def hoist_activations(editor: GraphEditor) -> None:
 
     There they become the clip limits of the layer, and pooling keeps the scale of its input.
     """
-    moved = True
-    while moved:
-        moved = False
-        for node in editor.nodes("Relu", "Clip"):
-            before = editor.private_producer(node.input[0])
-            if before is None or before.op_type not in ("MaxPool", "Reshape"):
-                continue
-            source, middle, result = before.input[0], before.output[0], node.output[0]
-            editor.remove([node])
-            node_inputs = [source, *node.input[1:]]
-            early = helper.make_node(node.op_type, node_inputs, [middle], name=node.name)
-            late = onnx.NodeProto()
-            late.CopyFrom(before)
-            late.input[0], late.output[0] = middle, result
-            editor.replace(before, [early, late])
-            editor.shapes[middle] = editor.shapes[source]
-            moved = True
+    for node in editor.nodes(*_COMMUTING):
+        before = editor.private_producer(node.input[0])
+        if before is None or before.op_type not in _COMMUTING:
+            _activations_first(editor, _run(editor, node))
+
+
+_COMMUTING = ("Relu", "Clip", "MaxPool", "Reshape")
+
+
+def _run(editor: GraphEditor, head: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """The longest row of such nodes from `head` on in which each is the only reader of the one before."""
+    run = [head]
+    while (after := editor.only_consumer(run[-1].output[0])) is not None and after.op_type in _COMMUTING:
+        if after.input[0] != run[-1].output[0]:
+            break
+        run.append(after)
+    return run
+
+
+def _activations_first(editor: GraphEditor, run: list[onnx.NodeProto]) -> None:
+    """Reorder a row of nodes; the tensors between them keep their places, not their shapes."""
+    ordered = sorted(run, key=lambda node: node.op_type not in ("Relu", "Clip"))
+    if [id(node) for node in ordered] == [id(node) for node in run]:
+        return
+    tensors = [run[0].input[0], *(node.output[0] for node in run)]
+    changed = [(node, editor.shapes[node.output[0]]) for node in ordered]
+    shape = editor.shapes[tensors[0]]
+    for old, (node, result), source, target in zip(run, changed, tensors, tensors[1:], strict=False):
+        moved = onnx.NodeProto()
+        moved.CopyFrom(node)
+        moved.input[0], moved.output[0] = source, target
+        editor.replace(old, [moved])
+        shape = shape if node.op_type in ("Relu", "Clip") else result
+        editor.shapes[target] = shape
 
 
 def merge_activations(editor: GraphEditor) -> None:
@@ -61,8 +78,8 @@ def merge_activations(editor: GraphEditor) -> None:
             assert first is not None
             # The second one's limits win where the two don't overlap.
             low, high = float(np.clip(first[0], low, high)), float(np.clip(first[1], low, high))
-            node.input[0] = before.input[0]
             editor.remove([before])
+            editor.set_input(node, 0, before.input[0])
         if (low, high) == (-np.inf, np.inf):
             editor.bypass(node)
         else:

@@ -89,7 +89,7 @@ def _fold_back(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> boo
     scale = affine.scale.reshape(-1, *(1,) * (weight.ndim - 1))
     _set_parameters(editor, layer, weight * scale, bias * affine.scale + affine.shift)
     editor.remove([node])
-    layer.output[0] = node.output[0]
+    editor.set_output(layer, 0, node.output[0])
     return True
 
 
@@ -102,7 +102,7 @@ def _fold_forward(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> 
     bias = editor.constants[layer.input[2]].astype(np.float64) if len(layer.input) > 2 else np.zeros(len(weight))
     _set_parameters(editor, layer, weight * affine.scale, bias + weight @ affine.shift)
     editor.remove([node])
-    layer.input[0] = affine.source
+    editor.set_input(layer, 0, affine.source)
     return True
 
 
@@ -122,8 +122,11 @@ def _own_layer(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> Non
 
 def _set_parameters(editor: GraphEditor, layer: onnx.NodeProto, weight: Array, bias: Array) -> None:
     """New constants for one layer: others may share its old ones."""
-    weight_name = editor.add_constant(f"{layer.input[1]}_folded", weight.astype(np.float32))
+    weight_base = f"{layer.input[1].removesuffix('_folded')}_folded"
+    old = list(layer.input[1:])
+    editor.set_inputs(layer, [layer.input[0]])
+    for name in old:  # or a chain of affine nodes would leave one copy of the weights for each
+        editor.drop_constant(name)
+    weight_name = editor.add_constant(weight_base, weight.astype(np.float32))
     bias_name = editor.add_constant(f"{layer.name or layer.output[0]}_bias", bias.astype(np.float32))
-    x = layer.input[0]
-    del layer.input[:]
-    layer.input.extend([x, weight_name, bias_name])
+    editor.set_inputs(layer, [layer.input[0], weight_name, bias_name])

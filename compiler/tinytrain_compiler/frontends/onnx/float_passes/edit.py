@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,11 @@ def infer_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class GraphEditor:
-    """The graph of a model under rewriting. Works in place on the proto it is given.
+    """The graph of a model under rewriting, in time that grows with the edits and not with the graph.
 
-    `shapes` and `constants` are as of the last `refresh`; add_constant keeps `constants` up to date.
+    The nodes are edited in lists of the editor's own, with an index of who writes and who reads each tensor, so
+    inputs and outputs change through `set_input` and `set_output` alone. `commit` puts nodes and constants into the
+    proto. `shapes` is as of the last `refresh`; `constants` is kept up to date.
     """
 
     def __init__(self, proto: onnx.ModelProto) -> None:
@@ -58,10 +60,29 @@ class GraphEditor:
         self.constants: dict[str, Array] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._taken: set[str] = set()
+        self._added: dict[str, Array] = {}  # constants that the proto does not hold yet
+        self._dropped: set[str] = set()  # constants that it still holds
+        self._next: dict[str, int] = {}  # base of a name -> the first number to try behind it
+        self._slots: list[list[onnx.NodeProto]] = []  # per node of the last commit, what stands there now
+        self._slot_of: dict[int, int] = {}  # id of a node -> its slot
+        self._writer: dict[str, onnx.NodeProto] = {}
+        self._readers: dict[str, dict[int, onnx.NodeProto]] = {}  # tensor -> its readers by id
+        self._index_all()
         self.refresh()
 
+    def commit(self) -> None:
+        """Write nodes and constants back into the proto."""
+        nodes = self.nodes()
+        del self.graph.node[:]
+        self.graph.node.extend(nodes)
+        self._keep_constants(lambda name: name not in self._dropped)
+        self.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self._added.items())
+        self._added, self._dropped = {}, set()
+        self._index_all()
+
     def refresh(self) -> None:
-        """Infer all shapes again, after nodes changed."""
+        """Commit, and infer all shapes again."""
+        self.commit()
         del self.graph.value_info[:]
         for output in self.graph.output:  # an exporter's leftovers may contradict what we infer
             output.type.tensor_type.ClearField("shape")
@@ -76,6 +97,7 @@ class GraphEditor:
         self.shapes |= {name: array.shape for name, array in self.constants.items()}
         self._taken = {name for node in self.graph.node for name in (node.name, *node.input, *node.output)}
         self._taken |= set(self.constants) | {info.name for info in infos}
+        self._next = {}
 
     # Questions
 
@@ -85,18 +107,18 @@ class GraphEditor:
 
     def nodes(self, *op_types: str) -> list[onnx.NodeProto]:
         """A snapshot, safe to edit under, in execution order."""
-        return [n for n in self.graph.node if not op_types or n.op_type in op_types]
+        return [n for slot in self._slots for n in slot if not op_types or n.op_type in op_types]
 
     def producer(self, tensor: str) -> onnx.NodeProto | None:
-        return next((n for n in self.graph.node if tensor in n.output), None)
+        return self._writer.get(tensor)
 
     def consumers(self, tensor: str) -> list[onnx.NodeProto]:
-        return [n for n in self.graph.node if tensor in n.input]
+        return sorted(self._readers.get(tensor, {}).values(), key=lambda node: self._slot_of[id(node)])
 
     def only_consumer(self, tensor: str) -> onnx.NodeProto | None:
         """The one node that reads a tensor nobody outside the graph sees."""
-        found = self.consumers(tensor)
-        return found[0] if len(found) == 1 and tensor not in self.output_names else None
+        readers = self._readers.get(tensor, {})
+        return next(iter(readers.values())) if len(readers) == 1 and tensor not in self.output_names else None
 
     def private_producer(self, tensor: str) -> onnx.NodeProto | None:
         """The node that writes a tensor which only one node reads and nobody outside the graph sees."""
@@ -106,32 +128,63 @@ class GraphEditor:
 
     def fresh(self, base: str) -> str:
         """A name for a node or tensor that nothing has yet."""
-        name, i = base, 1
+        name = base
         while name in self._taken:
-            name, i = f"{base}_{i}", i + 1
+            number = self._next.get(base, 1)
+            name, self._next[base] = f"{base}_{number}", number + 1
         self._taken.add(name)
         return name
 
     def add_constant(self, base: str, value: Array) -> str:
         name = self.fresh(base)
         value = np.asarray(value, order="C")
-        self.graph.initializer.append(numpy_helper.from_array(value, name))
-        self.constants[name] = value
+        self.constants[name] = self._added[name] = value
         self.shapes[name] = value.shape
         return name
 
+    def drop_constant(self, name: str) -> None:
+        """Forget a constant that nobody reads any more; its name is free again."""
+        if name in self.constants and not self._readers.get(name) and name not in self.output_names:
+            del self.constants[name], self.shapes[name]
+            self._taken.discard(name)
+            if self._added.pop(name, None) is None:
+                self._dropped.add(name)
+
+    def set_input(self, node: onnx.NodeProto, i: int, name: str) -> None:
+        self._forget(node)
+        node.input[i] = name
+        self._learn(node)
+
+    def set_inputs(self, node: onnx.NodeProto, names: Iterable[str]) -> None:
+        self._forget(node)
+        names = list(names)
+        del node.input[:]
+        node.input.extend(names)
+        self._learn(node)
+
+    def set_output(self, node: onnx.NodeProto, i: int, name: str) -> None:
+        self._forget(node)
+        node.output[i] = name
+        self._learn(node)
+
     def replace_uses(self, old: str, new: str) -> None:
-        for node in self.graph.node:
-            for i, name in enumerate(node.input):
-                if name == old:
-                    node.input[i] = new
+        for node in self.consumers(old):
+            self.set_inputs(node, [new if name == old else name for name in node.input])
 
     def replace(self, node: onnx.NodeProto, new: Sequence[onnx.NodeProto]) -> None:
         """Put nodes where `node` was; references to other nodes stay valid."""
-        at = self._index(node)
-        del self.graph.node[at]
-        for i, each in enumerate(new):
-            self.graph.node.insert(at + i, each)
+        self._forget(node)
+        at = self._slot_of.pop(id(node))
+        slot = self._slots[at]
+        i = next(i for i, n in enumerate(slot) if n is node)
+        slot[i : i + 1] = new
+        for each in new:
+            self._slot_of[id(each)] = at
+            self._learn(each)
+
+    def remove(self, nodes: Iterable[onnx.NodeProto]) -> None:
+        for node in nodes:
+            self.replace(node, [])
 
     def bypass(self, node: onnx.NodeProto) -> None:
         """Remove a node that changes nothing: its readers read its first input.
@@ -145,33 +198,52 @@ class GraphEditor:
             if producer is None or source in self.output_names:
                 return
             self.remove([node])
-            outputs = [result if name == source else name for name in producer.output]
-            del producer.output[:]
-            producer.output.extend(outputs)
+            self.set_output(producer, list(producer.output).index(source), result)
             self.replace_uses(source, result)
         else:
             self.remove([node])
             self.replace_uses(result, source)
 
-    def remove(self, nodes: Iterable[onnx.NodeProto]) -> None:
-        for node in nodes:
-            del self.graph.node[self._index(node)]
-
-    def _index(self, node: onnx.NodeProto) -> int:
-        return next(i for i, n in enumerate(self.graph.node) if n.output[0] == node.output[0])
-
     def remove_unused(self) -> None:
         """Drop nodes nobody reads, constants nobody uses, and constants listed as inputs of the graph."""
         live, dead = self.output_names, []
-        for node in reversed(self.graph.node):
+        for node in reversed(self.nodes()):
             if live.intersection(node.output):
                 live.update(node.input)
             else:
                 dead.append(node)
         self.remove(dead)
-        for i in reversed(range(len(self.graph.initializer))):
-            if self.graph.initializer[i].name not in live:
-                del self.graph.initializer[i]
+        self.commit()
+        self._keep_constants(lambda name: name in live)
         for i in reversed(range(len(self.graph.input))):
             if self.graph.input[i].name in self.constants:
                 del self.graph.input[i]
+
+    def _keep_constants(self, wanted: Callable[[str], bool]) -> None:
+        for i in reversed(range(len(self.graph.initializer))):
+            if not wanted(self.graph.initializer[i].name):
+                del self.graph.initializer[i]
+
+    # The index
+
+    def _index_all(self) -> None:
+        self._slots = [[node] for node in self.graph.node]
+        self._slot_of = {id(slot[0]): i for i, slot in enumerate(self._slots)}
+        self._writer, self._readers = {}, {}
+        for slot in self._slots:
+            self._learn(slot[0])
+
+    def _learn(self, node: onnx.NodeProto) -> None:
+        for name in node.output:
+            if name:
+                self._writer[name] = node
+        for name in node.input:
+            if name:
+                self._readers.setdefault(name, {})[id(node)] = node
+
+    def _forget(self, node: onnx.NodeProto) -> None:
+        for name in node.output:
+            if self._writer.get(name) is node:
+                del self._writer[name]
+        for name in node.input:
+            self._readers.get(name, {}).pop(id(node), None)

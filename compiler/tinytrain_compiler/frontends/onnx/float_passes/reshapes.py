@@ -18,7 +18,7 @@ def unify_reshapes(editor: GraphEditor) -> None:
         if before is not None and before.op_type == "Reshape" and editor.only_consumer(source) is not None:
             editor.remove([before])  # only the last shape of a chain counts
             source = before.input[0]
-            node.input[0] = source
+            editor.set_input(node, 0, source)
         if editor.shapes[source] == editor.shapes[result]:
             editor.bypass(node)
             continue
