@@ -6,7 +6,7 @@ is a bug of ours and exits with 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,30 @@ EXIT_INTERNAL = 1
 EXIT_UNSUPPORTED = 2
 EXIT_DOES_NOT_FIT = 3
 EXIT_INTERRUPTED = 130
+
+_SHOWN = 5  # names in a message before "and N more"
+_MAX_PROBLEMS = 100  # lines
+_MAX_TEXT = 400  # characters of a sentence that holds text from a file
+
+
+def shown(text: str | bytes, limit: int = 100) -> str:
+    """Text that somebody else wrote, as messages and reports show it: on one line, nothing that a terminal obeys."""
+    text = text.decode(errors="backslashreplace") if isinstance(text, bytes) else text
+    text = text if len(text) <= limit else f"{text[: limit - 3]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first few names, each as it can be shown, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(shown(name) for name in names[:_SHOWN]) + more
+
+
+def first_line(error: Exception) -> str:
+    """What a library's exception says, short enough for a message of one line."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return shown(line, _MAX_TEXT)
 
 
 class TinyTrainError(Exception):
@@ -51,7 +75,7 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.op} '{self.node}': {self.reason} -> {self.fix}"
+        return f"{shown(self.op)} '{shown(self.node)}': {shown(self.reason, _MAX_TEXT)} -> {self.fix}"
 
 
 class UnsupportedModelError(TinyTrainError):
@@ -66,8 +90,12 @@ class UnsupportedModelError(TinyTrainError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        head = f"{len(self.problems)} node{'s' if len(self.problems) != 1 else ''} cannot be compiled:"
-        super().__init__("\n".join([head, *(f"  {p}" for p in self.problems)]))
+        nodes = len({(p.op, p.node) for p in self.problems})  # one node may have several
+        lines = [f"{nodes} node{'s' if nodes != 1 else ''} cannot be compiled:"]
+        lines += [f"  {p}" for p in self.problems[:_MAX_PROBLEMS]]
+        if len(self.problems) > _MAX_PROBLEMS:
+            lines.append(f"  and {len(self.problems) - _MAX_PROBLEMS} more")
+        super().__init__("\n".join(lines))
 
 
 class DoesNotFitError(TinyTrainError):

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 
 FATAL = 4  # onnxruntime's severity: its errors reach us as exceptions, and the terminal is the user's
+_PROBE_IR, _FIRST_WITH_SCALES = 8, 10
 
 
 def new_session(proto: onnx.ModelProto, optimized: Path | None = None) -> Any:
@@ -42,3 +43,23 @@ def optimize(proto: onnx.ModelProto) -> onnx.ModelProto:
     del result.opset_import[:]
     result.opset_import.extend(imports)
     return result
+
+
+def runs_opset(version: int) -> bool:
+    """Whether the installed onnxruntime runs quantised models of this standard operator set."""
+    nodes = [
+        onnx.helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        onnx.helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    constants = [
+        onnx.helper.make_tensor("scale", onnx.TensorProto.FLOAT, [], [1.0]),
+        onnx.helper.make_tensor("zero", onnx.TensorProto.INT8, [], [0]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "probe", ends[:1], ends[1:], constants)
+    opset = onnx.helper.make_opsetid("", max(version, _FIRST_WITH_SCALES))
+    try:
+        new_session(onnx.helper.make_model(graph, ir_version=_PROBE_IR, opset_imports=[opset]))
+    except Exception:  # onnxruntime's exceptions share no base class of their own
+        return False
+    return True
