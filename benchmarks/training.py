@@ -13,7 +13,7 @@ from pathlib import Path
 from tinytrain_compiler.codegen.training import backward_kernels
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
 from tinytrain_compiler.emulate import emulate_training, stack_bounds_of
-from tinytrain_compiler.ops import operator_of
+from tinytrain_compiler.ops import operator_of, weights_of
 from tinytrain_compiler.training.plan import plan_training
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 
@@ -61,7 +61,7 @@ def backward_macs(model: CompiledModel) -> dict[str, tuple[str, int]]:
             operator, node = operator_of(nodes[name]), nodes[name]
             whole = operator.macs(node, model.graph.tensors)
             if symbol == found.symbols.get(f"{name}/learn"):
-                learnt = operator.weight_layout(node).count(layers[name]["channels"])
+                learnt = weights_of(node).layout(node).count(layers[name]["channels"])
                 whole = whole * learnt // node.constants["weights"].size
             work += whole
         macs[symbol] = (kernel.template, work)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from operator_cases import STRATEGIES
 from tinytrain_compiler.graph import Graph, Node
 from tinytrain_compiler.graph.gradient import MANTISSA_MAX, Gradient, quantize_gradient
-from tinytrain_compiler.ops import Int8, operator_of
+from tinytrain_compiler.ops import Int8, backward_of
 
 Floats = NDArray[np.float64]
 INT32 = 2**31
@@ -48,9 +48,9 @@ def make_input(graph: Graph, seed: int) -> Int8:
 
 def integer_gradients(graph: Graph, node: Node, values: Mapping[str, Int8], gradient: Gradient) -> list[Gradient]:
     """Operators that do not ask for their inputs get none."""
-    operator = operator_of(node)
-    inputs = [values[name] for name in node.inputs] if operator.needs_inputs else []
-    found = operator.input_gradients(node, graph.tensors, inputs, gradient)
+    rule = backward_of(node)
+    inputs = [values[name] for name in node.inputs] if rule.needs_inputs else []
+    found = rule.int16(node, graph.tensors, inputs, gradient)
     assert [g.mantissa.dtype for g in found] == [np.int16] * len(node.inputs)
     assert [g.mantissa.shape for g in found] == [graph.tensors[name].shape for name in node.inputs]
     assert max(g.magnitude for g in found) <= MANTISSA_MAX

@@ -17,9 +17,9 @@ from tinytrain_compiler.codegen.kernels import kernel_bodies
 from tinytrain_compiler.codegen.render import c_float, c_table
 from tinytrain_compiler.graph import Graph, Node
 from tinytrain_compiler.graph.gradient import Gradient, quantize_factors
-from tinytrain_compiler.ops import Kernel, operator_of
+from tinytrain_compiler.ops import Kernel, backward_of, operator_of, weights_of
 from tinytrain_compiler.ops.backward import scale_channels
-from tinytrain_compiler.ops.base import ParameterGradient
+from tinytrain_compiler.ops.weight_rule import ParameterGradient
 from tinytrain_compiler.reference.steps import Running, scaled
 from tinytrain_compiler.reference.stochastic import SampleRandom, random_state, round_stochastically
 from tinytrain_compiler.reference.trainer import TrainedTensor, moves_of
@@ -65,24 +65,26 @@ def rounding_case(graph: Graph) -> Case:
 def input_gradient_case(graph: Graph, gradient: Gradient) -> Case:
     """The input's gradient of a graph's last node."""
     node = last(graph)
-    operator = operator_of(node)
-    kernel = operator.gradient_kernel(node, graph.tensors, trained=False)
+    rule = backward_of(node)
+    kernel = rule.kernel(node, graph.tensors, trained=False)
     assert kernel is not None
-    g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), kernel.shape["DROP"])
+    g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), kernel.arguments["drop"])
     (expected,) = integer_gradients(graph, node, {}, gradient)
-    forward = operator.kernel(node, graph.tensors)
+    forward = operator_of(node).kernel(node, graph.tensors)
     assert forward is not None
     return Case(
         label=f"{kernel.symbol} {kernel.shape}",
         kernel=kernel,
-        prototype="int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude, void *scratch)",
+        prototype="int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude, "
+        "int32_t l1, void *scratch)",
         constants={"mantissas": ("int16_t", g.mantissa), "weights": ("int8_t", forward.arrays["weights"])},
         buffers={
             "g": ("int16_t", g.mantissa.nbytes),
             "dx": ("int16_t", expected.mantissa.nbytes),
-            "scratch": ("tt_word", operator.gradient_scratch_bytes(node, graph.tensors)),
+            "scratch": ("tt_word", rule.scratch_bytes(node, graph.tensors)),
         },
-        call=f"memcpy(g, mantissas, sizeof mantissas);\n    result = kernel(g, dx, weights, {g.magnitude}, scratch);",
+        call=f"memcpy(g, mantissas, sizeof mantissas);\n    result = kernel(g, dx, weights, {g.magnitude}, "
+        f"{kernel.arguments['l1']}, scratch);",
         result=expected.exponent - g.exponent,
         outputs={"dx": expected.mantissa.tobytes(), "g": g.mantissa.tobytes()},
     )
@@ -93,15 +95,15 @@ def learning_case(
 ) -> Case:
     """The weights' gradient and update of a graph's last node; reach: how much longer steps are than usual."""
     node, rng = last(graph), np.random.default_rng(seed)
-    operator = operator_of(node)
+    rule = weights_of(node)
     gradient = make_gradient(graph, node, kind, seed, -12)
     x = make_input(graph, seed).reshape(graph.tensors[node.inputs[0]].shape)
-    found = operator.weight_gradient(node, graph.tensors, x, gradient, np.array(channels))
+    found = rule.int16(node, graph.tensors, x, gradient, np.array(channels))
     most = rounding.limit
     deltas = rng.integers(-most, most + 1, found.values.shape) // rng.choice([1, 8], found.values.shape)
     factors = quantize_factors(1 / node.constants["weight_scales"])
     inverse, running_mean = 1 / node.constants["weight_scales"], Running(usual_square(found), SEEN)
-    outputs = operator.weight_layout(node).outputs_of(channels)
+    outputs = rule.layout(node).outputs_of(channels)
     tensor = TrainedTensor(deltas, -most, most, np.float32(300 * reach), inverse, outputs, running_mean)
     mean = tensor.running.mean
     moves = moves_of(tensor, found, RATE, SAMPLES)
@@ -109,10 +111,10 @@ def learning_case(
         moves = round_stochastically(moves, SampleRandom(seed, 0, 0).layer(moves.shape))
     tensor.move(moves)
     random = int(random_state(np.array([seed * 0x9E3779B1 & 0xFFFFFFFF], np.uint32))[0])
-    kernel, saved = rounding.kernel(operator.learning_kernel(node, graph.tensors)), x[..., list(channels)]
+    kernel, saved = rounding.kernel(rule.kernel(node, graph.tensors)), x[..., list(channels)]
     before = deltas.astype(np.dtype(f"int{8 * rounding.delta_bytes}"))
     zero = graph.tensors[node.inputs[0]].quantization.zero_point
-    scratch = operator.learning_scratch_bytes(node, graph.tensors, len(channels))
+    scratch = rule.scratch_bytes(node, graph.tensors, len(channels))
     running = np.array([tensor.running.mean], np.float32).tobytes() + np.array([SEEN + 1], np.int32).tobytes()
     call = f"""memcpy(deltas, before, sizeof before);
     memcpy(x, saved, sizeof saved);

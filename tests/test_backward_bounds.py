@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from real_operators import real_forward
 from tinytrain_compiler.graph import Graph, Node
 from tinytrain_compiler.graph.gradient import MANTISSA_MAX, Gradient
-from tinytrain_compiler.ops import Int8, operator_of
+from tinytrain_compiler.ops import Int8, weights_of
 from tinytrain_compiler.reference import run_all
 from tinytrain_compiler.reference.backward import bias_gradient
 from tinytrain_compiler.reference.steps import Running
@@ -132,7 +132,7 @@ def test_weight_gradients_stay_in_int32_where_rounding_counts() -> None:
     mantissa = np.broadcast_to(np.array([21483, -21483], np.int16), (28, 28, 2))
     x = np.full((28, 28, 1), 127, np.int8)
     node = graph.nodes[-1]
-    found = operator_of(node).weight_gradient(node, graph.tensors, x, Gradient(mantissa, 0), np.array([0]))
+    found = weights_of(node).int16(node, graph.tensors, x, Gradient(mantissa, 0), np.array([0]))
     assert 2**29 <= np.abs(found.values).max() < INT32
 
 

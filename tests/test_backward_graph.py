@@ -7,6 +7,7 @@ the embedding, times the embedding's gradient, is what the parameters' gradients
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,8 +20,8 @@ from hypothesis import strategies as st
 from real_operators import real_forward
 from tinytrain_compiler.graph import Graph, Node
 from tinytrain_compiler.graph.gradient import MANTISSA_MAX, Gradient, quantize_gradient
-from tinytrain_compiler.ops import Int8, operator_of
-from tinytrain_compiler.ops.base import NoBackwardRuleError
+from tinytrain_compiler.ops import Int8, backward_of, weights_of
+from tinytrain_compiler.ops.backward import NoBackwardRuleError
 from tinytrain_compiler.reference import run_all
 from tinytrain_compiler.reference.backward import LayerGradient, backward
 from tinytrain_compiler.reference.float_backward import float_backward
@@ -99,7 +100,7 @@ def make_scheme(graph: Graph, seed: int) -> Scheme:
     layers = {}
     for node in graph.nodes:
         if "weights" in node.constants and node.output in names and rng.random() < 0.6:
-            count = operator_of(node).weight_layout(node).channels
+            count = weights_of(node).layout(node).channels
             chosen = rng.permutation(count)[: rng.integers(0, count + 1)]
             layers[node.name] = TrainedLayer(tuple(int(c) for c in sorted(chosen)))
     first = graph.nodes[0].name
@@ -279,20 +280,18 @@ def test_nothing_in_front_of_the_first_trained_layer_is_visited(
     """No rule is asked there, and no value is read but the input of a layer whose weights learn."""
     asked = []
 
-    class Spy:
-        def __init__(self, node: Node) -> None:
-            self.node = node
+    for what, rule in (("backward_of", backward_of), ("weights_of", weights_of)):
 
-        def __getattr__(self, what: str) -> object:
-            asked.append((self.node.name, what))
-            return getattr(operator_of(self.node), what)
+        def spy(node: Node, what: str = what, rule: Callable[[Node], object] = rule) -> object:
+            asked.append((node.name, what))
+            return rule(node)
 
-    monkeypatch.setattr(backward_module, "operator_of", Spy)
+        monkeypatch.setattr(backward_module, what, spy)
     scheme = Scheme({"conv3": TrainedLayer(channels)})
     found = run_backward(chain(), scheme, {"conv3_out", "conv4_out", "average_out"} | kept)
     assert set(found) == {"conv3"}
-    own = [("conv3", "weight_gradient")] if channels else []
-    assert asked == [("average", "input_gradients"), ("conv4", "input_gradients"), *own]
+    own = [("conv3", "weights_of")] if channels else []
+    assert asked == [("average", "backward_of"), ("conv4", "backward_of"), *own]
 
 
 def test_layers_between_trained_ones_are_passed_and_not_trained() -> None:

@@ -36,17 +36,16 @@ from operator_cases import STRATEGIES
 from real_operators import finite_differences, real_forward, real_weights
 from tinytrain_compiler.graph import Graph, Node
 from tinytrain_compiler.graph.gradient import Gradient
-from tinytrain_compiler.ops import Int8, operator_of
-from tinytrain_compiler.ops.base import NoBackwardRuleError
+from tinytrain_compiler.ops import Int8, backward_of, weights_of
+from tinytrain_compiler.ops.backward import NoBackwardRuleError
 from tinytrain_compiler.ops.window import Window
-from tinytrain_compiler.reference import float_backward as floats
 from tinytrain_compiler.reference import run_all
 
 COORDINATES = 40  # elements that finite differences look at
 
 
 def float_gradients(graph: Graph, node: Node, values: dict[str, Int8], gradient: Gradient) -> list[Floats]:
-    return list(floats._RULES[node.op](graph, node, values, gradient.real))
+    return list(backward_of(node).float64(node, graph.tensors, [values[name] for name in node.inputs], gradient.real))
 
 
 def proved_error(graph: Graph, node: Node, gradient: Gradient) -> float:
@@ -172,8 +171,8 @@ def check_weight_gradient(graph: Graph, gradient: Gradient, channels: list[int],
     node = graph.nodes[-1]
     x = run_all(graph, make_input(graph, seed))[node.inputs[0]]
     q = graph.tensors[node.inputs[0]].quantization
-    found = operator_of(node).weight_gradient(node, graph.tensors, x, gradient, np.array(channels, np.intp))
-    expected = floats._weight_gradient(graph, node, x, gradient.real, channels)
+    found = weights_of(node).int16(node, graph.tensors, x, gradient, np.array(channels, np.intp))
+    expected = weights_of(node).float64(node, graph.tensors, x, gradient.real, channels)
     assert np.abs(found.values).max() < INT32
     pixels = graph.tensors[node.output].bytes // len(node.constants["bias"])
     reach = gradient.magnitude * pixels * 255  # rounding costs half a step per pixel, and only beyond int32
@@ -215,9 +214,9 @@ def test_rounded_weight_gradients_are_within_one_percent() -> None:
         graph = b.build()
         node, x = graph.nodes[-1], random_inputs(graph, 1)[0].reshape(side, side, 3)
         gradient = make_gradient(graph, node, "all bits", side, -30)
-        found = operator_of(node).weight_gradient(node, graph.tensors, x, gradient, np.array([2, 0], np.intp))
+        found = weights_of(node).int16(node, graph.tensors, x, gradient, np.array([2, 0], np.intp))
         assert found.exponent > gradient.exponent
-        expected = floats._weight_gradient(graph, node, x, gradient.real, [2, 0])
+        expected = weights_of(node).float64(node, graph.tensors, x, gradient.real, [2, 0])
         assert np.linalg.norm(found.real - expected) < 0.01 * np.linalg.norm(expected)
         assert cosine(found.real, expected) > 0.9999
 
@@ -228,9 +227,9 @@ def test_operators_without_a_rule_name_the_node() -> None:
     graph = b.build()
     gradient = Gradient(np.zeros((2, 2, 3), np.int16), 0)
     with pytest.raises(NoBackwardRuleError, match="the softmax"):
-        operator_of(graph.nodes[0]).input_gradients(graph.nodes[0], graph.tensors, [], gradient)
+        backward_of(graph.nodes[0]).int16(graph.nodes[0], graph.tensors, [], gradient)
     with pytest.raises(NoBackwardRuleError, match="the softmax"):
-        operator_of(graph.nodes[0]).weight_gradient(
+        weights_of(graph.nodes[0]).int16(
             graph.nodes[0], graph.tensors, np.zeros((2, 2, 3), np.int8), gradient, np.array([0])
         )
 

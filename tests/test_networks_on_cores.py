@@ -82,8 +82,13 @@ def test_core_learns_and_classifies_like_the_reference_head(tmp_path: Path) -> N
 def test_networks_reach_every_operator_and_template() -> None:
     nodes = [node for name in NETWORKS for node in network(name).nodes]
     assert {node.op for node in nodes} == set(registered())
-    used = {k.template for name in NETWORKS for n in network(name).nodes for op in [operator_of(n)]
-            for kernel in (op.kernel, op.saving_kernel) for k in [kernel(n, network(name).tensors)] if k}  # fmt: skip
+    used = set()
+    for name in NETWORKS:
+        tensors = network(name).tensors
+        for node in network(name).nodes:
+            operator = operator_of(node)
+            saving = operator.backward.saving_kernel(node, tensors) if operator.backward is not None else None
+            used |= {kernel.template for kernel in (operator.kernel(node, tensors), saving) if kernel is not None}
     for variant in VARIANTS:
         found = (TEMPLATES / "kernels").glob(f"*/*.{variant.name}.c.j2")
         templates = {f"{path.parent.name}/{path.name.split('.')[0]}" for path in found}

@@ -17,7 +17,7 @@ from operator_cases import window_of, zeros
 from tinytrain_compiler.graph import Graph, Node
 from tinytrain_compiler.lowering import Lowered
 from tinytrain_compiler.memory import MemoryPlan
-from tinytrain_compiler.ops import operator_of
+from tinytrain_compiler.ops import weights_of
 from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.targets.host import OPTIMISE
 from tinytrain_compiler.training.plan import LEARNT
@@ -59,7 +59,7 @@ def trained_networks(draw: st.DrawFn) -> tuple[Graph, Scheme]:
 
 def selections(node: Node) -> st.SearchStrategy[tuple[int, ...]]:
     """Some, in any order, or all."""
-    count = operator_of(node).weight_layout(node).channels
+    count = weights_of(node).layout(node).channels
     some = st.lists(st.integers(0, count - 1), min_size=1, unique=True).map(tuple)
     return st.one_of(some, st.just(tuple(range(count))))
 
@@ -193,9 +193,9 @@ def test_every_shape_learns_the_references_bytes_inside_its_buffers(
 
 def test_sanitizer_would_see_winners_that_leave_their_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require_or_skip("gcc")
-    from tinytrain_compiler.ops.max_pool import MaxPool
+    from tinytrain_compiler.ops.max_pool import MaxPoolBackward
 
-    monkeypatch.setattr(MaxPool, "saved_bytes", lambda *a: 4)
+    monkeypatch.setattr(MaxPoolBackward, "saved_bytes", lambda *a: 4)
     b = GraphBuilder((8, 8, 3))
     x = b.max_pool(b.conv2d(b.input, 9, name="front"), (2, 2), stride=(2, 2))
     graph = b.build(features=b.reshape(x))

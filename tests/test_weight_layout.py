@@ -9,8 +9,8 @@ from graphs import GraphBuilder, describe
 from numpy.typing import NDArray
 from real_operators import real_forward
 from tinytrain_compiler.graph import Graph, Node
-from tinytrain_compiler.ops import operator_of
-from tinytrain_compiler.ops.learning import input_bounds
+from tinytrain_compiler.ops import operator_of, weights_of
+from tinytrain_compiler.ops.weight_rule import input_bounds
 from tinytrain_compiler.reference import run_all
 from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
@@ -29,8 +29,7 @@ def test_strides_find_every_weight_in_flash(family: str) -> None:
     """The formula of tt_weight_layout, on the constants that the kernels read."""
     for seed, graph in enumerate(examples(family)):
         node, channels = graph.nodes[-1], some_channels(graph, seed)
-        operator = operator_of(node)
-        layout, kernel = operator.weight_layout(node), operator.kernel(node, graph.tensors)
+        layout, kernel = weights_of(node).layout(node), operator_of(node).kernel(node, graph.tensors)
         assert kernel is not None
         flash = kernel.arrays["weights"].reshape(-1)
         assert flash.size == layout.bytes
@@ -48,7 +47,7 @@ def test_a_selection_is_all_weights_that_its_channels_meet(family: str) -> None:
     """Without the selected weights the output no longer depends on these channels, and on the others as before."""
     for seed, graph in enumerate(examples(family)):
         node, channels = graph.nodes[-1], some_channels(graph, seed)
-        layout, weights = operator_of(node).weight_layout(node), node.constants["weights"]
+        layout, weights = weights_of(node).layout(node), node.constants["weights"]
         assert np.array_equal(layout.select(weights, channels), weights.reshape(-1)[positions(node, channels)]), (
             describe(graph)
         )
@@ -95,11 +94,11 @@ def test_l1_counts_the_lowest_weight_and_only_what_meets() -> None:
     b.fully_connected(b.input, 2)
     node = b.nodes[-1]
     node.constants["weights"][:] = np.array([[-128, 1], [-128, 127]], np.int8)
-    assert input_bounds(node, operator_of(node).weight_layout(node)) == (256, 0)
-    assert input_bounds(node, operator_of(node).weight_layout(node), trained=True) == (512, 0)
+    assert input_bounds(node, weights_of(node).layout(node)) == (256, 0)
+    assert input_bounds(node, weights_of(node).layout(node), trained=True) == (512, 0)
     b = GraphBuilder((1, 1, 4))
     b.conv2d(b.input, 4, groups=2)
     node = b.nodes[-1]
     node.constants["weights"][..., 0] = -128
     node.constants["weights"][..., 1] = 3
-    assert input_bounds(node, operator_of(node).weight_layout(node)) == (256, 0)
+    assert input_bounds(node, weights_of(node).layout(node)) == (256, 0)

@@ -14,3 +14,15 @@ _ROOT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parents[1]
 BOARDS = _ROOT / "boards"
 TEMPLATES = _ROOT / "templates"
 RUNTIME = _ROOT / "runtime_c"
+
+_template_folders = [TEMPLATES]
+
+
+def add_templates(folder: Path) -> None:
+    """A folder laid out like templates/, searched behind it."""
+    _template_folders.append(folder)
+
+
+def find_template(name: str) -> Path | None:
+    """name: relative to templates/, with slashes."""
+    return next((folder / name for folder in _template_folders if (folder / name).is_file()), None)

@@ -84,7 +84,7 @@ class OracleTensors:
     def _flattened(self, tensor: str) -> tuple[int, ...] | None:
         """(H, W, C) of the picture that a vector is the flattened form of."""
         node = self._graph.producer(tensor)
-        if node is None or node.op not in ("reshape", "lookup", "softmax", "add"):
+        if node is None or not operator_of(node).keeps_order:
             return None
         shape = self._graph.tensors[node.inputs[0]].shape
         return shape if len(shape) == 3 else self._flattened(node.inputs[0])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..graph import Graph
-from ..ops import Kernel, operator_of
+from ..ops import Kernel, backward_of
 from ..training.plan import TrainingPlan
 
 
@@ -25,14 +25,13 @@ def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str, prototypes: 
     by_identity: dict[Any, str] = {}
 
     def use(key: str, kernel: Kernel, layer: str, prototype: str, scratch: int) -> None:
-        identity = (kernel.identity, repr(kernel.inline))
-        symbol = by_identity.get(identity)
+        symbol = by_identity.get(kernel.identity)
         if symbol is None:
             symbol = base = f"{prefix}_{kernel.symbol}"
             number = 2
             while symbol in kernels:
                 symbol, number = f"{base}_v{number}", number + 1
-            by_identity[identity] = symbol
+            by_identity[kernel.identity] = symbol
             kernels[symbol] = (kernel, prototype.format(symbol, ", void *scratch" if scratch else ""), [])
         kernels[symbol][2].append(layer)
         symbols[key] = symbol
@@ -44,7 +43,7 @@ def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str, prototypes: 
             use(f"{node.name}/learn", plan.learning_kernel(graph, node), node.name, prototypes["learn"], scratch)
         if action.kind == "propagate":
             kernel = plan.gradient_kernel(graph, node)
-            saving = operator_of(node).saving_kernel(node, graph.tensors)
+            saving = backward_of(node).saving_kernel(node, graph.tensors)
             assert kernel is not None
             prototype = prototypes["weighted" if "weights" in node.constants else "pool"]
             if saving is not None:

@@ -14,7 +14,8 @@ from typing import Any
 from ..graph import Graph, Node
 from ..ops import Kernel, operator_of
 from ..ops.variants import PORTABLE, VARIANTS, Variant
-from .render import LINE, c_names, environment, render
+from ..resources import find_template
+from .render import LINE, c_names, render
 
 FULL_UNROLL = 8  # inner loops up to this many rounds are unrolled whole
 STACK_BYTES = 2**19  # what a `vector` kernel may hold on the stack; larger layers run the portable code
@@ -83,7 +84,7 @@ def kernel_bodies(kernel: Kernel) -> dict[Variant, str]:
     bodies = {}
     for variant in VARIANTS:
         template = f"kernels/{kernel.template}.{variant.name}.c.j2"
-        if variant is PORTABLE or template in environment().list_templates():
+        if variant is PORTABLE or find_template(template) is not None:
             bodies[variant] = _body(template, kernel)
     return bodies
 

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..resources import TEMPLATES
+from ..resources import find_template
 
 LINE = 110  # columns of generated tables
 NAME = 60  # characters of a model's name in a comment
@@ -22,7 +22,7 @@ _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~")  # of ASCII, all bu
 @cache
 def environment() -> jinja2.Environment:
     env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FunctionLoader(_source),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -35,6 +35,11 @@ def environment() -> jinja2.Environment:
     env.filters["c_comment"] = c_comment
     env.filters["grouped"] = lambda value: f"{value:,}"
     return env
+
+
+def _source(template: str) -> str | None:
+    path = find_template(template)
+    return None if path is None else path.read_text()
 
 
 def render(template: str, **context: Any) -> str:

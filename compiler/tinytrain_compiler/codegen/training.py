@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ..graph import Graph, Node
 from ..graph.gradient import Factors, quantize_factors
 from ..memory import MemoryPlan
-from ..ops import operator_of
-from ..ops.backward import limits
+from ..ops import weights_of
+from ..ops.clipping import limits
 from ..ops.weighted import bias_room
 from ..training.norms import bias_norm, bias_units, weight_norm
 from ..training.plan import LOSS_SCRATCH, Action, LearntLayer, TrainingPlan, parameter_bytes
@@ -36,7 +36,7 @@ class TrainingText:
     prototypes: ClassVar[dict[str, str]] = {
         "learn": "void {}(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, "
         "const int8_t *x, int32_t exponent, int32_t magnitude{})",
-        "weighted": "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude{})",
+        "weighted": "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude, int32_t l1{})",
         "pool": "int32_t {}(int16_t *g, int16_t *dx{})",
         "saved": "int32_t {}(const int16_t *g, int16_t *dx, const uint32_t *winners{})",
     }
@@ -89,7 +89,7 @@ class TrainingText:
             buffer = self._plan.forward_parameters[node.name]
             lines += self._effective(layer, buffer, weights)
         if layer is not None and layer.learns_weights:
-            c = operator_of(node).weight_layout(node).channels
+            c = weights_of(node).layout(node).channels
             pixels = self._graph.tensors[node.inputs[0]].bytes // c
             target, source = self._at(self._plan.saved[node.name]), self._names.address(node.inputs[0])
             if layer.selected_offset is not None:
@@ -199,7 +199,7 @@ class TrainingText:
             "delta_bytes": self._plan.formats.rounding.delta_bytes,
             "node": c_name(node.name),
             "outputs": len(scales),
-            "layout": operator_of(node).weight_layout(node),
+            "layout": weights_of(node).layout(node),
             "channels": channels,
             "selected_offset": layer.selected_offset,
             "learns_weights": layer.learns_weights,
@@ -331,12 +331,12 @@ class TrainingText:
         lines, weights = self._weights_as_updated(a)
         kernel = self._plan.gradient_kernel(self._graph, a.node)
         assert kernel is not None
-        g, drop = self._g(a.source), kernel.shape["DROP"]
+        g, l1, drop = self._g(a.source), kernel.arguments["l1"], kernel.arguments["drop"]
         return [
             *lines,
             f"{exponent} += tt_scale_channels({g}, {count}, {outputs}, &{scales}, {drop});",
             f"magnitude = tt_magnitude({g}, {count});",
-            f"{variable} = {exponent} + {function}({g}, {self._g(a.target)}, {weights}, magnitude{scratch});",
+            f"{variable} = {exponent} + {function}({g}, {self._g(a.target)}, {weights}, magnitude, {l1}{scratch});",
         ]
 
     def _scratch(self, node: Node, size: int) -> str:

@@ -9,7 +9,6 @@ from ..boards import Board
 from ..codegen import KernelTable
 from ..errors import DoesNotFitError
 from ..memory import MemoryPlan
-from ..ops import Kernel
 from ..runtime_abi import SESSION_STRUCT, STORAGE_BLOCK
 from ..training.plan import TrainingPlan
 from .training_budget import training_flash
@@ -17,41 +16,11 @@ from .training_budget import training_flash
 LINK_SLACK = 64  # bytes the linker may lose to alignment between sections, per board
 PARAMS_BYTES = 20  # a layer's parameter struct
 
-# Bytes of machine code. Not of each shape alone but summed over a network they are upper bounds, with a margin for
-# other versions of GCC than the 12.2 they were measured with; tests/test_code_size.py holds real firmware against them.
+# Bytes of machine code, measured and held like those of kernels (ops/kernel.py).
 RUNTIME_CODE = 4700  # runtime, start-up code, UART, C library and their constants
 STORAGE_CODE = 2500  # saving and loading, without the driver
 V6M_CODE = 1450  # library code for 64-bit products and division, on cores without the instructions
 CALL_CODE = 20  # a layer's call
-KERNEL_CODE = {  # template: (portable, dsp)
-    "conv2d/forward": (700, 940),
-    "depthwise_conv2d/forward": (1500, 960),
-    "fully_connected/forward": (400, 560),
-    "add/forward": (200, 320),
-    "avg_pool/forward": (1000, 1000),
-    "max_pool/forward": (880, 880),
-    "lookup/forward": (60, 60),
-    "softmax/forward": (1300, 1300),
-}
-WIDE_CODE = 300  # requantisation in 64 bits
-
-
-def kernel_code(kernel: Kernel, dsp: bool) -> int:
-    """What one C function may take, by its template and the branches of it that its shape needs."""
-    s = kernel.shape
-    code = KERNEL_CODE[kernel.template][dsp] + (0 if s.get("FITS", 1) else WIDE_CODE)
-    if kernel.template == "conv2d/forward":
-        if dsp:
-            return code + (800 if s["GROUPS"] > 1 else 0) - (160 if s["POINTWISE"] and s["DIRECT"] else 0)
-        return code + (0 if s["POINTWISE"] else 400) + (400 if s["OG"] % 4 else 0)
-    if kernel.template == "depthwise_conv2d/forward":
-        taps = s["KH"] * s["KW"]
-        if dsp:  # unrolls its taps
-            return code + 32 * taps + (500 if s["C"] % 4 else 0)
-        return code + (500 if taps <= 9 else 0)  # the compiler unrolls few taps, not many
-    if kernel.template == "fully_connected/forward":
-        return code + (450 if dsp and s["K"] % 4 else 0) + (300 if s["O"] % 2 else 0)
-    return code
 
 
 @dataclass(frozen=True)
@@ -102,7 +71,7 @@ def state_bytes(classes: int, features: int, learnt: int) -> int:
 
 def code_bound(kernels: KernelTable, board: Board) -> int:
     functions = {use.symbol: use.kernel for use in kernels.uses}
-    own = sum(kernel_code(kernel, board.dsp) for kernel in functions.values()) + CALL_CODE * len(kernels.uses)
+    own = sum(kernel.code_bytes(board) for kernel in functions.values()) + CALL_CODE * len(kernels.uses)
     return RUNTIME_CODE + STORAGE_CODE + (V6M_CODE if board.core_info.v6m else 0) + own
 
 

@@ -122,7 +122,7 @@ def renamed(graph: Graph) -> dict[str, str]:
     """For each tensor the one whose bytes it shows: itself, unless a node without code made it."""
     root = {name: name for name in graph.tensors}
     for node in graph.nodes:
-        if operator_of(node).renames:
+        if operator_of(node).keeps_bytes:
             root[node.output] = root[node.inputs[0]]
     return root
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Node, Tensor
-from ..graph.gradient import Gradient
-from .base import Int8, Kernel, Operator, register
+from .arrays import Int8
+from .backward import PassOn
+from .base import Operator, register
+from .kernel import Kernel
 
 MAX_SHIFT = 24
 
@@ -43,6 +45,9 @@ def add_constants(node: Node, tensors: Mapping[str, Tensor]) -> AddConstants:
 
 class Add(Operator):
     name = "add"
+    clips = True
+    keeps_order = True
+    backward = PassOn()
 
     def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
         c = add_constants(node, tensors)
@@ -50,15 +55,6 @@ class Add(Operator):
         y = (a * c.multiplier_a + b * c.multiplier_b + c.offset) >> c.shift
         clamped: Int8 = np.clip(y, node.attributes.low, node.attributes.high).astype(np.int8)
         return clamped
-
-    def input_gradients(
-        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
-    ) -> tuple[Gradient, ...]:
-        """Gradients are of real values: a sum passes its own to both inputs."""
-        return (gradient, gradient)
-
-    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
-        return None
 
     def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
         return (0, 1)
@@ -71,6 +67,7 @@ class Add(Operator):
             symbol=f"add_{n}_q{c.shift}",
             params_type="tt_add_params",
             shape={"N": n, "SHIFT": c.shift, "LOW": node.attributes.low, "HIGH": node.attributes.high},
+            code={"portable": 200, "dsp": 320},
             scalars={"multiplier_a": c.multiplier_a, "multiplier_b": c.multiplier_b, "offset": c.offset},
         )
 

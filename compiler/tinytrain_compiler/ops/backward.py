@@ -6,43 +6,89 @@ integer and every accumulator's bound is a constant of the compiled model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import EXIT_UNSUPPORTED, TinyTrainError
 from ..graph import Node, Tensor
 from ..graph.gradient import FACTOR_BITS, MANTISSA_BITS, MANTISSA_MAX, Factors, Gradient, shift_round
-from .base import Int8
+from .arrays import Floats, Int8
+from .kernel import Kernel
 
-RELU_FUSES_INTO = ("add", "conv2d", "depthwise_conv2d", "fully_connected", "lookup")
 ACCUMULATOR_BITS = 31
 TRAINED_MARGIN = 2  # how much a trained layer's weights may outgrow the pretrained ones before gradients saturate
 
 
-def saves_clip_mask(node: Node, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the operator's limits are a Relu or Clip of the model, not only the ends of int8.
+class NoBackwardRuleError(TinyTrainError):
+    """An operator that gradients cannot pass lies on the path; the message names it."""
 
-    A fused Relu shows as a lower limit that is the real zero. Elsewhere saturation is an accident of
-    calibration, and gradients pass straight through.
+    exit_code = EXIT_UNSUPPORTED
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; let only layers behind it learn, or choose another policy")
+
+
+class Backward(ABC):
+    """How gradients pass an operator, in each format, and the C that does it.
+
+    Each rule gets the output's gradient with clipped elements already zeroed, and returns one gradient per input.
+    inputs: the forward pass's; only rules that say so (`needs_inputs`) may look at them.
     """
-    low, high = limits(node)
-    fused_relu = node.op in RELU_FUSES_INTO and low == tensors[node.output].quantization.zero_point
-    return fused_relu or (low, high) != (-128, 127)
+
+    needs_inputs = False
+
+    @abstractmethod
+    def int16(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
+    ) -> tuple[Gradient, ...]:
+        """The integer arithmetic of docs/numerics.md, "Backward"."""
+
+    @abstractmethod
+    def float64(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], g: Floats
+    ) -> tuple[Floats, ...]:
+        """The same in real numbers: the yardstick of the others."""
+
+    def float32(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], g: Floats
+    ) -> tuple[Floats, ...]:
+        """With every sum in the order of docs/numerics.md, "Float gradients"; where none is taken, the same rule."""
+        return self.float64(node, tensors, inputs, g)
+
+    def kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
+        """The C kernel of int16; None where it is a copy (add) or the same bytes (reshape). That of float32 differs
+        by its template alone. trained: the layer's weights may grow, see TRAINED_MARGIN."""
+        return None
+
+    def scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """Working memory of the kernel, enough for every variant; 0: it takes none."""
+        return 0
+
+    def saved_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
+        """What the kernel needs of the forward pass, besides the clip mask; 0: nothing."""
+        return 0
+
+    def saving_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel | None:
+        """The C kernel that writes it, right behind the forward one; input and output are both still there."""
+        return None
 
 
-def limits(node: Node) -> tuple[int, int]:
-    """Clip limits of the output; a reshape has none."""
-    return getattr(node.attributes, "low", -128), getattr(node.attributes, "high", 127)
+class PassOn(Backward):
+    """For operators that pass real values on as they are: the gradient, in each input's shape."""
 
+    def int16(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
+    ) -> tuple[Gradient, ...]:
+        shapes = (tensors[name].shape for name in node.inputs)
+        return tuple(Gradient(gradient.mantissa.reshape(shape), gradient.exponent) for shape in shapes)
 
-def clip_mask(node: Node, tensors: Mapping[str, Tensor], y: Int8) -> NDArray[np.bool_]:
-    """True where the output (any shape) lies strictly between its limits: the bit a frozen layer saves."""
-    if not saves_clip_mask(node, tensors):
-        return np.ones(y.shape, np.bool_)
-    low, high = limits(node)
-    inside: NDArray[np.bool_] = (y > low) & (y < high)
-    return inside
+    def float64(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], g: Floats
+    ) -> tuple[Floats, ...]:
+        return tuple(g.reshape(tensors[name].shape) for name in node.inputs)
 
 
 def masked(gradient: Gradient, mask: NDArray[np.bool_]) -> Gradient:
@@ -80,8 +126,3 @@ def prepare(gradient: Gradient, shift: int) -> NDArray[np.int64]:
 def headroom(bound: int) -> int:
     """Bits by which a value of this bound exceeds a mantissa."""
     return max(0, bound.bit_length() - MANTISSA_BITS)
-
-
-def same_values(node: Node, tensors: Mapping[str, Tensor], gradient: Gradient) -> tuple[Gradient, ...]:
-    """For operators that pass real values on as they are: the gradient, in the input's shape."""
-    return (Gradient(gradient.mantissa.reshape(tensors[node.inputs[0]].shape), gradient.exponent),)

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Node, Tensor, quantize_multiplier, requantize
-from ..graph.gradient import Gradient
-from .backward import same_values
-from .base import Int8, Kernel, Operator, register
+from .arrays import Int8
+from .backward import PassOn
+from .base import Operator, register
+from .kernel import Kernel
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class LookupAttributes:
 
 class Lookup(Operator):
     name = "lookup"
+    clips = True
+    keeps_order = True
+    backward = PassOn()
 
     def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
         return self._table(node, tensors)[inputs[0].view(np.uint8)]
@@ -36,14 +40,6 @@ class Lookup(Operator):
         values = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.int64) - x.zero_point
         return requantize(values, m.values, m.shift, y.zero_point, node.attributes.low, node.attributes.high)
 
-    def input_gradients(
-        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
-    ) -> tuple[Gradient, ...]:
-        return same_values(node, tensors, gradient)
-
-    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
-        return None
-
     def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
         return (0,)
 
@@ -54,6 +50,7 @@ class Lookup(Operator):
             symbol=f"lookup_{n}",
             params_type="tt_lookup_params",
             shape={"N": n},
+            code={"portable": 60},
             arrays={"table": self._table(node, tensors)},
         )
 

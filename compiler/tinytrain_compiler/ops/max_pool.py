@@ -9,7 +9,10 @@ import numpy as np
 
 from ..graph import Node, Tensor
 from ..graph.gradient import Gradient, narrow
-from .base import Int8, Kernel, Operator, register
+from .arrays import Floats, Int8, PixelSums
+from .backward import Backward
+from .base import Operator, register
+from .kernel import Kernel
 from .window import Window
 
 
@@ -20,18 +23,10 @@ class MaxPoolAttributes:
     high: int = 127
 
 
-class MaxPool(Operator):
-    name = "max_pool"
-
-    def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
-        a: MaxPoolAttributes = node.attributes
-        y = a.window.patches(inputs[0], -128).max((2, 3))
-        clamped: Int8 = np.clip(y, a.low, a.high).astype(np.int8)
-        return clamped
-
+class MaxPoolBackward(Backward):
     needs_inputs = True
 
-    def input_gradients(
+    def int16(
         self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
     ) -> tuple[Gradient, ...]:
         """The whole gradient goes to the first tap inside the picture that holds the maximum."""
@@ -46,19 +41,41 @@ class MaxPool(Operator):
         spread = a.window.scatter(taps.reshape(oh, ow, kh, kw, c), h, w)
         return (narrow(spread, gradient.magnitude * a.window.overlap(h, w), gradient.exponent),)
 
+    def float64(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], g: Floats
+    ) -> tuple[Floats, ...]:
+        h, w, _ = tensors[node.inputs[0]].shape
+        patches = node.attributes.window.patches(inputs[0].astype(np.int16), -129)
+        oh, ow, kh, kw, c = patches.shape
+        wins = np.arange(kh * kw)[:, None] == patches.reshape(oh, ow, kh * kw, c).argmax(2)[:, :, None, :]
+        return (node.attributes.window.scatter((wins * g[:, :, None, :]).reshape(patches.shape), h, w),)
+
+    def float32(
+        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], g: Floats
+    ) -> tuple[Floats, ...]:
+        """By window, first to last, where the pixel won: the first of equal ones."""
+        window: Window = node.attributes.window
+        patches = window.patches(inputs[0].astype(np.int16), -129)
+        winners = patches.reshape(*patches.shape[:2], -1, patches.shape[-1]).argmax(2)
+        sums = PixelSums(tensors[node.inputs[0]].shape, window)
+        kh, kw = window.kernel
+        for ky, kx in reversed(list(np.ndindex(kh, kw))):
+            sums.at(ky, kx)[...] += np.where(winners == ky * kw + kx, g, np.float32(0))
+        return (sums.inside(),)
+
     def saved_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
         """The winning tap of every output, packed into words: two bits where the window is 2x2."""
         per_word = self._packing(node.attributes.window)["PER_WORD"]
         return 4 * -(-tensors[node.output].bytes // per_word)
 
     def saving_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel | None:
-        return self._backward_kernel(node, tensors, "max_pool/winners", "winners")
+        return self._kernel(node, tensors, "max_pool/winners", "winners", 420)
 
-    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
-        return self._backward_kernel(node, tensors, "max_pool/input_gradient", "input_gradient")
+    def kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
+        return self._kernel(node, tensors, "max_pool/input_gradient", "input_gradient", 650)
 
     @classmethod
-    def _backward_kernel(cls, node: Node, tensors: Mapping[str, Tensor], template: str, what: str) -> Kernel:
+    def _kernel(cls, node: Node, tensors: Mapping[str, Tensor], template: str, what: str, code: int) -> Kernel:
         window: Window = node.attributes.window
         h, w, c = tensors[node.inputs[0]].shape
         return Kernel(
@@ -66,6 +83,7 @@ class MaxPool(Operator):
             symbol=f"max_pool_{window.label()}_{h}x{w}x{c}_{what}",
             params_type="tt_no_params",
             shape=window.constants(h, w) | {"C": c, "OVERLAP": window.overlap(h, w)} | cls._packing(window),
+            code={"portable": code},
         )
 
     @staticmethod
@@ -73,6 +91,18 @@ class MaxPool(Operator):
         """Bits of a tap's number, and how many of them a word holds; none lies across two words."""
         bits = max(1, (window.taps - 1).bit_length())
         return {"BITS": bits, "PER_WORD": 32 // bits}
+
+
+class MaxPool(Operator):
+    name = "max_pool"
+    keeps_scale = True
+    backward = MaxPoolBackward()
+
+    def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
+        a: MaxPoolAttributes = node.attributes
+        y = a.window.patches(inputs[0], -128).max((2, 3))
+        clamped: Int8 = np.clip(y, a.low, a.high).astype(np.int8)
+        return clamped
 
     def kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel:
         a: MaxPoolAttributes = node.attributes
@@ -82,6 +112,7 @@ class MaxPool(Operator):
             symbol=f"max_pool_{a.window.label()}_{h}x{w}x{c}",
             params_type="tt_no_params",
             shape=a.window.constants(h, w) | {"C": c, "LOW": a.low, "HIGH": a.high},
+            code={"portable": 880},
         )
 
 

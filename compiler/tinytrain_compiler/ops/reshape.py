@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..graph import Node, Tensor
-from ..graph.gradient import Gradient
-from .backward import same_values
-from .base import Int8, Kernel, Operator, register
+from .arrays import Int8
+from .backward import PassOn
+from .base import Operator, register
+from .kernel import Kernel
 
 
 @dataclass(frozen=True)
@@ -18,18 +19,13 @@ class ReshapeAttributes:
 
 class Reshape(Operator):
     name = "reshape"
-    renames = True
+    keeps_scale = True
+    keeps_order = True
+    keeps_bytes = True
+    backward = PassOn()
 
     def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
         return inputs[0].reshape(tensors[node.output].shape)
-
-    def input_gradients(
-        self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
-    ) -> tuple[Gradient, ...]:
-        return same_values(node, tensors, gradient)
-
-    def gradient_kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
-        return None
 
     def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
         return (0,)

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Node, Tensor
-from .base import Int8, Kernel, Operator, register
+from .arrays import Int8
+from .base import Operator, register
+from .kernel import Kernel
 
 OUTPUT_BITS = 16
 
@@ -24,6 +26,7 @@ class Softmax(Operator):
     """y = zero + floor((e[d] * factor + sum / 2) / sum), d = max - x, e a table of 256 exponentials."""
 
     name = "softmax"
+    keeps_order = True
 
     def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
         table, factor = self._table(node, tensors), self._factor(node, tensors)
@@ -68,6 +71,7 @@ class Softmax(Operator):
                 "LOW": node.attributes.low,
                 "HIGH": node.attributes.high,
             },
+            code={"portable": 1300},
             arrays={"table": self._table(node, tensors)},
             scalars={"factor": self._factor(node, tensors), "output_zero": y.quantization.zero_point},
         )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import Problem, UnsupportedModelError
 from ..graph import Multiplier, Node, Quantization, Tensor, quantize_multiplier
+from .kernel import WIDE_CODE
 
 INT32_MAX = 2**31 - 1
 
@@ -80,6 +81,11 @@ def accumulate(
     """
     x = columns.astype(np.float64) - input_zero_point
     return (x @ weights.T.astype(np.float64)).astype(np.int64) + bias
+
+
+def wide_code(shape: Mapping[str, int]) -> int:
+    """Bytes of code that a kernel with requantize_shape's constants has for accumulators that do not fit 32 bits."""
+    return 0 if shape["FITS"] else WIDE_CODE
 
 
 def _problem(node: Node, reason: str, fix: str) -> UnsupportedModelError:

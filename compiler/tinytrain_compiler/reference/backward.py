@@ -9,9 +9,10 @@ import numpy as np
 
 from ..graph import Graph, Node
 from ..graph.gradient import Gradient, add_gradients
-from ..ops import Int8, operator_of
-from ..ops.backward import clip_mask, masked, parameter_shift, prepare
-from ..ops.base import ParameterGradient
+from ..ops import Int8, backward_of, weights_of
+from ..ops.backward import masked, parameter_shift, prepare
+from ..ops.clipping import clip_mask
+from ..ops.weight_rule import ParameterGradient
 from ..training.scheme import Scheme, backward_nodes
 
 
@@ -56,7 +57,7 @@ def backward(
         if not observed and not any(name in wanted for name in node.inputs):
             continue  # nobody in front of it learns
         inputs = [values[name] for name in node.inputs]
-        passed = operator_of(node).input_gradients(node, graph.tensors, inputs, gradient)
+        passed = backward_of(node).int16(node, graph.tensors, inputs, gradient)
         if observe is not None and observed:
             observe(node, passed[0])
         for name, part in zip(node.inputs, passed, strict=True):
@@ -69,8 +70,7 @@ def _layer(graph: Graph, scheme: Scheme, node: Node, values: Mapping[str, Int8],
     channels = np.array(scheme.layers[node.name].channels, np.intp)
     weights = None
     if len(channels):
-        operator = operator_of(node)
-        weights = operator.weight_gradient(node, graph.tensors, values[node.inputs[0]], gradient, channels)
+        weights = weights_of(node).int16(node, graph.tensors, values[node.inputs[0]], gradient, channels)
     return LayerGradient(weights, bias_gradient(gradient))
 
 

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from ..graph import Graph, Node
 from ..graph.gradient import FACTOR_BITS, Factors, Gradient, quantize_factors
-from ..ops import Int8, operator_of
+from ..ops import Int8, weights_of
+from ..ops.arrays import ordered_sum
 from ..ops.backward import parameter_shift, prepare
 from ..training.selection import LIST_BYTES, MULTIPLE, Budget, Candidate, layer_cost
 from .draws import Draws, mix
-from .steps import ordered_sum, scaled
+from .steps import scaled
 
 Float32 = NDArray[np.float32]
 
@@ -53,7 +54,7 @@ def squares_of(node: Node) -> NDArray[np.int64]:
     int64 (C,), in units of 2^(14 + 2 e), e the exponent of the scales as factors.
     """
     factors: Factors = quantize_factors(node.constants["weight_scales"])
-    layout = operator_of(node).weight_layout(node)
+    layout = weights_of(node).layout(node)
     w = layout.by_group(node.constants["weights"].astype(np.int64))
     scale = ((factors.values.astype(np.int64) ** 2) >> 14).reshape(layout.groups, layout.outputs, 1)
     found: NDArray[np.int64] = ((w * w).sum((2, 3)) * scale).sum(1).reshape(-1)

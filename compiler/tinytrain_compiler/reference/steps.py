@@ -41,12 +41,6 @@ def root_of(mean: np.float32) -> np.float32:
     return scaled(np.float32(root), (e - 24 + odd) // 2)
 
 
-def ordered_sum(values: Floats) -> Floats:
-    """Sum along the last axis, from the first to the last."""
-    total: Floats = np.add.accumulate(values, axis=-1, dtype=np.float32)[..., -1]
-    return total
-
-
 def step_length(rate: float, samples: int, norm: np.float32, mean: np.float32) -> np.float32:
     """rate / sqrt(samples) * norm / sqrt(mean), float32 like the device; 0 below the smallest normal number."""
     if mean < 2.0**-126:

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from ..graph import Graph, Node
 from ..graph.gradient import FACTOR_BITS, Gradient, quantize_factors, shift_round
-from ..ops import Int8, operator_of
-from ..ops.base import ParameterGradient
+from ..ops import Int8, weights_of
+from ..ops.weight_rule import ParameterGradient
 from ..ops.weighted import bias_room
 from ..runtime_abi import CLEAN
 from ..training.formats import INT16, STOCHASTIC
@@ -113,7 +113,7 @@ class ReferenceTrainer:
 
     def _factory_weights(self, node: Node, channels: Sequence[int]) -> TrainedTensor:
         """These input channels' weights, without deltas."""
-        layout, limit = operator_of(node).weight_layout(node), self._formats.rounding.limit
+        layout, limit = weights_of(node).layout(node), self._formats.rounding.limit
         zero = np.zeros((layout.outputs, *layout.kernel, len(channels)), np.int64)
         norm = (selected_norm if node.name in self._offered.candidates else weight_norm)(node, channels)
         inverse, outputs = 1 / node.constants["weight_scales"], layout.outputs_of(channels)
@@ -130,7 +130,7 @@ class ReferenceTrainer:
         if self._offered.layers[node.name].limit:
             constants["pretrained"] = node.constants["weights"]  # gradients leave room for growth in any case
         if node.name in self.weights:
-            channels, layout = self.scheme.layers[node.name].channels, operator_of(node).weight_layout(node)
+            channels, layout = self.scheme.layers[node.name].channels, weights_of(node).layout(node)
             pretrained = node.constants["weights"]
             moved = shift_round(self.weights[node.name].deltas, self._formats.rounding.fraction_bits)
             chosen = np.clip(layout.select(pretrained, channels) + moved, -128, 127)

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from ..boards import Board
 from ..errors import UsageError
 from ..graph import Node
-from ..ops.base import Kernel, NoBackwardRuleError
-from ..resources import TEMPLATES
+from ..ops import Kernel
+from ..ops.backward import NoBackwardRuleError
+from ..ops.variants import PORTABLE
+from ..resources import find_template
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,16 @@ class GradientFormat:
     needs_fpu: bool
     scratch: bool = True  # whether kernels take the scratch memory that their operators ask for
     ignores: tuple[str, ...] = ()  # constants of the integer kernels that its own have no use for
+    code: int | None = None  # bytes of each of its kernels, at most; None: as the operators say
 
     def kernel(self, kernel: Kernel, node: Node) -> Kernel:
         """This format's version of an integer gradient kernel. Raises NoBackwardRuleError where there is none."""
         template = f"{kernel.template}{self.suffix}"
-        if not (TEMPLATES / f"kernels/{template}.portable.c.j2").exists():
+        if find_template(f"kernels/{template}.{PORTABLE.name}.c.j2") is None:
             raise NoBackwardRuleError(f"{node.name}: {node.op} has no backward rule in {self.name}")
         shape = {key: value for key, value in kernel.shape.items() if key not in self.ignores}
-        return replace(kernel, template=template, shape=shape)
+        code = kernel.code if self.code is None else {PORTABLE.name: self.code}
+        return replace(kernel, template=template, shape=shape, code=code)
 
     def check(self, board: Board) -> None:
         """Raise UsageError where the board's core cannot compute in this format in reasonable time."""
@@ -58,7 +62,7 @@ class Rounding:
 
 INT16 = GradientFormat("int16", 2, "", needs_fpu=False)
 FLOAT32 = GradientFormat(
-    "float32", 4, "_float32", needs_fpu=True, scratch=False, ignores=("L1", "DROP", "COUNT", "EXPONENT", "OVERLAP")
+    "float32", 4, "_float32", needs_fpu=True, scratch=False, ignores=("COUNT", "EXPONENT", "OVERLAP"), code=2200
 )
 GRADIENTS: Mapping[str, GradientFormat] = {f.name: f for f in (INT16, FLOAT32)}
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Graph, Node
-from ..ops import operator_of
+from ..ops import weights_of
 from .formats import NEAREST
 
 DELTA_BITS = NEAREST.fraction_bits  # of a weight's step
@@ -31,7 +31,7 @@ def bias_norm(graph: Graph, node: Node) -> np.float32:
 
 def weight_norm(node: Node, channels: Sequence[int]) -> np.float32:
     """|w| of the selected channels' pretrained weights, real, times the fraction bits of a delta."""
-    layout = operator_of(node).weight_layout(node)
+    layout = weights_of(node).layout(node)
     real = layout.select(node.constants["weights"], channels)
     real = real * node.constants["weight_scales"][layout.outputs_of(channels)]
     return np.float32(np.sqrt((real**2).sum()) * 2**DELTA_BITS)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from ..graph import Graph, Node
 from ..memory import Buffer, Extra, Span, align
-from ..ops import Kernel, operator_of
-from ..ops.backward import saves_clip_mask
+from ..ops import Kernel, backward_of, weights_of
+from ..ops.clipping import saves_clip_mask
 from ..runtime_abi import RUNNING_BYTES, SELECTED_BYTES
 from .formats import Formats
 from .options import DEFAULT, LearningOptions
@@ -85,13 +85,13 @@ class TrainingPlan:
         layer = self.layer(node)
         if layer is None or not self.formats.gradients.scratch:
             return 0
-        return operator_of(node).learning_scratch_bytes(node, graph.tensors, layer.limit)
+        return weights_of(node).scratch_bytes(node, graph.tensors, layer.limit)
 
     def gradient_scratch(self, graph: Graph, node: Node) -> int:
         """Working memory of the kernel that passes a gradient on."""
         if not self.formats.gradients.scratch:
             return 0
-        return operator_of(node).gradient_scratch_bytes(node, graph.tensors)
+        return backward_of(node).scratch_bytes(node, graph.tensors)
 
     def gradient_bytes(self, graph: Graph, tensor: str) -> int:
         """Of the buffer that holds a tensor's gradient."""
@@ -108,18 +108,18 @@ class TrainingPlan:
     def gradient_kernel(self, graph: Graph, node: Node) -> Kernel | None:
         """The kernel that takes the node's gradient to its input, in the plan's format; None where it is a copy."""
         layer = self.layer(node)
-        kernel = operator_of(node).gradient_kernel(node, graph.tensors, layer is not None and layer.learns_weights)
+        kernel = backward_of(node).kernel(node, graph.tensors, layer is not None and layer.learns_weights)
         return None if kernel is None else self.formats.gradients.kernel(kernel, node)
 
     def learning_kernel(self, graph: Graph, node: Node) -> Kernel:
         """The kernel of the node's weight gradient and update, in the plan's format."""
-        kernel = operator_of(node).learning_kernel(node, graph.tensors)
+        kernel = weights_of(node).kernel(node, graph.tensors)
         return self.formats.rounding.kernel(self.formats.gradients.kernel(kernel, node))
 
 
 def parameter_bytes(node: Node, layer: LearntLayer) -> tuple[int, int]:
     """(weights, biases) of a layer's effective copy; no weights where only the bias learns."""
-    weights = operator_of(node).weight_layout(node).bytes if layer.learns_weights else 0
+    weights = weights_of(node).layout(node).bytes if layer.learns_weights else 0
     biases = -(-len(node.constants["bias"]) // 4) * 4  # depthwise kernels read whole groups of four
     return align(weights), align(4 * biases)
 
@@ -181,10 +181,10 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
         kernel = plan.gradient_kernel(graph, node)
         if kernel is not None:
             plan.kernels.append(kernel)
-        saving = operator_of(node).saving_kernel(node, graph.tensors)
+        saving = backward_of(node).saving_kernel(node, graph.tensors)
         if saving is not None and targets:
             plan.kernels.append(saving)
-            saved = operator_of(node).saved_bytes(node, graph.tensors)
+            saved = backward_of(node).saved_bytes(node, graph.tensors)
             plan.winners[node.name] = f"winners of {node.name}"
             lifetime = Span(forward[node.name], step, align(saved))
             buffers.append(Buffer(plan.winners[node.name], [lifetime], purpose="masks"))
@@ -223,7 +223,7 @@ def _with_layers(graph: Graph, scheme: Scheme, classes: int, options: LearningOp
         if node.name not in scheme.layers:
             continue
         chosen = len(scheme.layers[node.name].channels)
-        deltas = operator_of(node).weight_layout(node).count(chosen)
+        deltas = weights_of(node).layout(node).count(chosen)
         bias_offset = offset
         running_offset = bias_offset + 4 * len(node.constants["bias"])
         deltas_offset = running_offset + 2 * RUNNING_BYTES
@@ -256,7 +256,7 @@ def _layer_buffers(
     name = plan.forward_parameters[node.name] = f"parameters of {node.name}"
     found = [Buffer(name, [Span(forward, forward, sum(parameter_bytes(node, layer)))], purpose="parameters")]
     if layer.chosen:
-        pixels = graph.tensors[node.inputs[0]].bytes // operator_of(node).weight_layout(node).channels
+        pixels = graph.tensors[node.inputs[0]].bytes // weights_of(node).layout(node).channels
         plan.saved[node.name] = f"inputs of {node.name}"
         lifetime = Span(forward, step, align(pixels * layer.chosen))
         found.append(Buffer(plan.saved[node.name], [lifetime], purpose="saved_inputs"))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..graph import Graph, Node
-from ..ops import operator_of
+from ..ops import weights_of
 from .heads import PROTOTYPE, HeadKind
 from .scheme import Scheme, TrainedLayer, embedding_layers
 from .selection import MULTIPLE
@@ -67,9 +67,7 @@ def rate_of(policy: str) -> float:
 def offered(graph: Graph, scheme: Scheme) -> Scheme:
     """The layers of a static scheme as candidates: the device chooses which channels, and how many at most is kept,
     rounded up to a multiple of four where the layer has as many."""
-    channels = {
-        node.name: operator_of(node).weight_layout(node).channels for node in graph.nodes if node.name in scheme.layers
-    }
+    channels = {node.name: weights_of(node).layout(node).channels for node in graph.nodes if node.name in scheme.layers}
 
     def candidate(name: str, layer: TrainedLayer) -> TrainedLayer:
         count = min(len(layer.channels) + MULTIPLE - 1, channels[name])
@@ -83,7 +81,7 @@ def default_candidates(graph: Graph, layers: list[Node]) -> Scheme:
     (SparseUpdate, section 3.2), and costs least."""
     chosen = {node.name: TrainedLayer() for node in layers[-DEFAULT_DEPTH:]}
     for node in layers[-DEFAULT_DEPTH:]:
-        layout = operator_of(node).weight_layout(node)
+        layout = weights_of(node).layout(node)
         if layout.groups == 1 and layout.outputs > layout.inputs:
             chosen[node.name] = TrainedLayer(tuple(range(layout.inputs // 2)))
     return Scheme(chosen)
@@ -91,7 +89,7 @@ def default_candidates(graph: Graph, layers: list[Node]) -> Scheme:
 
 def _whole(node: Node) -> TrainedLayer:
     """All input channels of a layer."""
-    return TrainedLayer(tuple(range(operator_of(node).weight_layout(node).channels)))
+    return TrainedLayer(tuple(range(weights_of(node).layout(node).channels)))
 
 
 def read_scheme(graph: Graph, layers: list[Node], path: Path) -> Scheme:
@@ -113,7 +111,7 @@ def read_scheme(graph: Graph, layers: list[Node], path: Path) -> Scheme:
         node = _layer(layers, key, path)
         if not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
             raise UsageError(f"{path}: the fraction of {key!r} must lie between 0 and 1, not {fraction!r}")
-        count = round(fraction * operator_of(node).weight_layout(node).channels)
+        count = round(fraction * weights_of(node).layout(node).channels)
         chosen[node.name] = TrainedLayer(tuple(range(count)))
     if not chosen:
         raise UsageError(f"{path}: chooses no layer; set depth or [fractions]")

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..graph import Graph, Node
-
-WEIGHTED = ("conv2d", "depthwise_conv2d", "fully_connected")
+from ..ops import operator_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Scheme:
 def embedding_layers(graph: Graph) -> list[Node]:
     """Layers with weights in front of the embedding, in execution order."""
     path = _ancestors(graph, graph.features)
-    return [node for node in graph.nodes if node.op in WEIGHTED and node.output in path]
+    return [node for node in graph.nodes if operator_of(node).weights is not None and node.output in path]
 
 
 def backward_nodes(graph: Graph, scheme: Scheme) -> list[Node]:

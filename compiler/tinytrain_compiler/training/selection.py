@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Graph, Node
-from ..ops import operator_of
+from ..ops import weights_of
 from .scheme import Scheme
 
 RESAMPLE = "fisher-resample"  # channels are drawn anew in every epoch, by scores that are kept
@@ -46,7 +46,7 @@ def candidates_of(graph: Graph, scheme: Scheme, delta_bytes: int) -> list[Candid
         layer = scheme.layers.get(node.name)
         if layer is None or not layer.limit:
             continue
-        layout = operator_of(node).weight_layout(node)
+        layout = weights_of(node).layout(node)
         channels, weights = layout.channels, layout.count(1)
         pixels = graph.tensors[node.inputs[0]].bytes // channels
         outputs = graph.tensors[node.output].bytes // len(node.constants["bias"])

@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from ...errors import Problem, UnsupportedModelError
 from ...graph import Graph, Node, Quantization, Tensor, verify
 from ...graph.quantization import INT8_MAX, INT8_MIN
+from ...ops import operator_of, registered
 from ...ops.lookup import LookupAttributes
 
 
@@ -176,22 +177,19 @@ class QdqImporter:
         output = self._tensor(float_name, pending.shape, quantization)
         name = pending.node.name or float_name
         source = self.tensors[pending.inputs[0]]
-        keeps_scale = pending.op in ("max_pool", "reshape")
+        operator = registered()[pending.op]
+        clips = (low, high) != (INT8_MIN, INT8_MAX)
         target = output
-        if keeps_scale and (
-            source.quantization != quantization or (pending.op == "reshape" and (low, high) != (-128, 127))
-        ):
+        if operator.keeps_scale and (source.quantization != quantization or (operator.keeps_bytes and clips)):
             target = self._tensor(f"{float_name}.unscaled", pending.shape, source.quantization)
-            self._append(
-                pending.node.name + ".pool" if pending.op == "max_pool" else name + ".view", pending, target, {}
-            )
+            self._append(f"{name}.unscaled", pending, target, {})
             self.nodes.append(Node(name, "lookup", (target,), output, LookupAttributes(low, high)))
         else:
-            limits = {} if pending.op == "reshape" else {"low": low, "high": high}
+            limits = {} if operator.keeps_bytes else {"low": low, "high": high}
             self._append(name, pending, output, limits)
-        if pending.inputs[0] in self.flattened and pending.op in ("lookup", "add", "reshape", "softmax"):
+        if pending.inputs[0] in self.flattened and operator.keeps_order:
             self.flattened[output] = self.flattened[pending.inputs[0]]
-        if pending.op == "reshape" and float_name in self.flattened:
+        if operator.keeps_bytes and float_name in self.flattened:
             self.flattened[output] = self.flattened.pop(float_name)
         return output
 
@@ -274,7 +272,7 @@ class QdqImporter:
     def _features(self, output: str) -> str:
         """The input of the last layer with weights, if it is a classifier: vector in, output at the end."""
         for node in reversed(self.nodes):
-            if node.op in ("fully_connected", "conv2d"):
+            if operator_of(node).classifies:
                 source = self.tensors[node.inputs[0]]
                 is_vector = len(source.shape) == 1 or source.shape[:2] == (1, 1)
                 return source.name if is_vector and source.name not in self.flattened else output

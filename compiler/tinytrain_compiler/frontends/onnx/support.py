@@ -68,7 +68,7 @@ Rule = Callable[[Context], Findings]
 _RULES: dict[str, Rule] = {}
 
 
-def _rule(op: str) -> Callable[[Rule], Rule]:
+def support_rule(op: str) -> Callable[[Rule], Rule]:
     def register(function: Rule) -> Rule:
         _RULES[op] = function
         return function
@@ -160,7 +160,7 @@ def _need_window(c: Context) -> Findings:
         yield f"ceil_mode=1 changes the output's shape here (input {shape})", "set ceil_mode=0 or change the pads"
 
 
-@_rule("Conv")
+@support_rule("Conv")
 def _conv(c: Context) -> Findings:
     """2-D, any kernel, strides, pads, auto_pad, dilations and groups (depthwise too); constant weights and bias."""
     yield from _need_rank(c, 4)
@@ -168,7 +168,7 @@ def _conv(c: Context) -> Findings:
     yield from _need_constant(c, 2, "bias")
 
 
-@_rule("Gemm")
+@support_rule("Gemm")
 def _gemm(c: Context) -> Findings:
     """Input (1, F), transA=0, any alpha, beta and transB; constant B, and C one number per output or absent."""
     yield from _need_rank(c, 2)
@@ -181,7 +181,7 @@ def _gemm(c: Context) -> Findings:
         yield f"its C has shape {bias.shape}", ""
 
 
-@_rule("MatMul")
+@support_rule("MatMul")
 def _matmul(c: Context) -> Findings:
     """Input (1, F) times a constant matrix, also with an Add of a constant behind it."""
     yield from _need_rank(c, 2)
@@ -192,7 +192,7 @@ def _matmul(c: Context) -> Findings:
         yield f"its right side has shape {shape}", ""
 
 
-@_rule("BatchNormalization")
+@support_rule("BatchNormalization")
 def _batch_normalization(c: Context) -> Findings:
     """Inference mode, constant parameters; folded into the layer in front or made a depthwise 1x1 Conv."""
     if c.attributes.get("training_mode", 0) or len([o for o in c.node.output if o]) > 1:
@@ -203,20 +203,20 @@ def _batch_normalization(c: Context) -> Findings:
         yield "its parameters are computed by the model", "export with model.eval()"
 
 
-@_rule("Relu")
+@support_rule("Relu")
 def _relu(c: Context) -> Findings:
     """Any place; becomes the clip limits of the layer in front."""
     yield from ()
 
 
-@_rule("Clip")
+@support_rule("Clip")
 def _clip(c: Context) -> Findings:
     """Any constant min and max, ReLU6 among them; becomes the clip limits of the layer in front."""
     if clip_limits(c.node, c.editor) is None:
         yield "its min or max is computed by the model", "make both constants"
 
 
-@_rule("Add")
+@support_rule("Add")
 def _add(c: Context) -> Findings:
     """Two activations of one shape (residual); or an activation and a constant number per channel, which is folded."""
     if c.is_constant(0) != c.is_constant(1):
@@ -225,19 +225,19 @@ def _add(c: Context) -> Findings:
         yield f"its inputs have different shapes, {left} and {right}", "make the shapes equal"
 
 
-@_rule("Sub")
+@support_rule("Sub")
 def _sub(c: Context) -> Findings:
     """An activation and a constant number per channel (input normalisation); folded."""
     yield from _foldable(c)
 
 
-@_rule("Mul")
+@support_rule("Mul")
 def _mul(c: Context) -> Findings:
     """An activation and a constant number per channel (input normalisation); folded."""
     yield from _foldable(c)
 
 
-@_rule("Div")
+@support_rule("Div")
 def _div(c: Context) -> Findings:
     """An activation divided by a constant number per channel (input normalisation); folded."""
     yield from _foldable(c)
@@ -253,19 +253,19 @@ def _foldable(c: Context) -> Findings:
         yield f"its constant side is not one non-zero number per channel (shapes {shapes})", ""
 
 
-@_rule("GlobalAveragePool")
+@support_rule("GlobalAveragePool")
 def _global_average_pool(c: Context) -> Findings:
     """Input (1, C, H, W)."""
     yield from _need_rank(c, 4)
 
 
-@_rule("AveragePool")
+@support_rule("AveragePool")
 def _average_pool(c: Context) -> Findings:
     """2-D, any kernel, strides and pads, count_include_pad 0 and 1; no dilations, ceil_mode without effect only."""
     yield from _need_window(c)
 
 
-@_rule("MaxPool")
+@support_rule("MaxPool")
 def _max_pool(c: Context) -> Findings:
     """2-D, any kernel, strides and pads; no dilations, no Indices output, ceil_mode without effect only."""
     yield from _need_window(c)
@@ -273,7 +273,7 @@ def _max_pool(c: Context) -> Findings:
         yield "it also returns indices", "export with return_indices=False"
 
 
-@_rule("ReduceMean")
+@support_rule("ReduceMean")
 def _reduce_mean(c: Context) -> Findings:
     """Over height and width of (1, C, H, W), axes constant, keepdims 0 or 1; becomes GlobalAveragePool."""
     shape = c.shape()
@@ -286,7 +286,7 @@ def _reduce_mean(c: Context) -> Findings:
         yield f"it averages over axes {axes} of {shape}", "average over height and width, axes 2 and 3"
 
 
-@_rule("Flatten")
+@support_rule("Flatten")
 def _flatten(c: Context) -> Findings:
     """To (1, F), axis=1; pictures of several channels and pixels with a Gemm behind."""
     shape = c.output_shape()
@@ -294,19 +294,19 @@ def _flatten(c: Context) -> Findings:
         yield f"its output has shape {shape}", "use axis=1"
 
 
-@_rule("Reshape")
+@support_rule("Reshape")
 def _reshape(c: Context) -> Findings:
     """Constant shape; to (1, F) as Flatten, or between pictures with one channel or one pixel."""
     yield from _same_order(c)
 
 
-@_rule("Squeeze")
+@support_rule("Squeeze")
 def _squeeze(c: Context) -> Findings:
     """Constant axes, limits as for Reshape."""
     yield from _same_order(c)
 
 
-@_rule("Unsqueeze")
+@support_rule("Unsqueeze")
 def _unsqueeze(c: Context) -> Findings:
     """Constant axes, limits as for Reshape."""
     yield from _same_order(c)
@@ -337,7 +337,7 @@ def _keeps_order(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
     return before == after or len(after) == 2 or (plain(before) and plain(after))
 
 
-@_rule("Softmax")
+@support_rule("Softmax")
 def _softmax(c: Context) -> Findings:
     """Over the features of (1, F) or the channels of (1, C, H, W)."""
     shape = c.shape()
@@ -350,13 +350,13 @@ def _softmax(c: Context) -> Findings:
         yield f"it runs over axis {axis} of {shape}", "use axis=1"
 
 
-@_rule("Identity")
+@support_rule("Identity")
 def _identity(c: Context) -> Findings:
     """Removed."""
     yield from ()
 
 
-@_rule("Dropout")
+@support_rule("Dropout")
 def _dropout(c: Context) -> Findings:
     """Inference mode; removed."""
     training = c.constant(2)
@@ -366,19 +366,19 @@ def _dropout(c: Context) -> Findings:
         yield "it is in training mode", "export with model.eval()"
 
 
-@_rule("Constant")
+@support_rule("Constant")
 def _constant(c: Context) -> Findings:
     """Any; whatever depends on constants alone is computed while compiling, with any operator."""
     yield from ()
 
 
-@_rule("QuantizeLinear")
+@support_rule("QuantizeLinear")
 def _quantize_linear(c: Context) -> Findings:
     """int8 or uint8 with one constant scale for the tensor; models that come quantised (QDQ)."""
     yield from _scales(c, (TensorProto.INT8, TensorProto.UINT8), weights=False)
 
 
-@_rule("DequantizeLinear")
+@support_rule("DequantizeLinear")
 def _dequantize_linear(c: Context) -> Findings:
     """int8 or uint8 activations, int8 weights (also one scale per output channel), int32 biases; constant scales."""
     yield from _scales(c, (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32), weights=c.constant(0) is not None)
