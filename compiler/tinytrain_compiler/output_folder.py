@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import __version__
 from .boards import Board
 from .errors import UsageError
+from .version import __version__
 
 TOOL = "tinytrain-compiler"
 MANIFEST = "manifest.json"  # in every compiled folder

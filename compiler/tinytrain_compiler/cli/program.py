@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .. import __version__
+from ..version import __version__
 from .boards import boards
 from .compile import compile_command
 from .emulate import emulate

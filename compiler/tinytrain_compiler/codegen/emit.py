@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..graph import Graph, Node
 from ..memory import MemoryPlan, renamed
 from ..ops import Int8, operator_of
@@ -17,6 +16,7 @@ from ..reference import run
 from ..runtime_abi import RUNTIME_VERSION, inference_asserts, training_asserts
 from ..runtime_files import runtime_files
 from ..training.plan import TrainingPlan
+from ..version import __version__
 from .digest import state_digest
 from .kernels import KernelTable, function_text, has_params, headers
 from .names import Names

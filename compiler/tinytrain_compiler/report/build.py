@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import __version__
 from ..boards import Board
 from ..codegen import KernelTable
 from ..fit.budget import FlashUse, SramUse, state_bytes
@@ -18,6 +17,7 @@ from ..training.plan import TrainingPlan
 from ..training.pool import SelectionPlan
 from ..training.scheme import backward_nodes
 from ..training.selection import UNLIMITED
+from ..version import __version__
 
 
 def build_report(
