@@ -312,10 +312,10 @@ def test_misfit_exits_with_3_and_an_own_bug_with_1(
     assert (ran.code, error["kind"], error["exit_code"]) == (3, "does_not_fit", 3)
     assert error["message"] in ran.err
 
-    def broken(path: Path) -> None:
+    def broken(*arguments: object) -> None:
         raise ZeroDivisionError("boom")
 
-    monkeypatch.setattr("tinytrain_compiler.compile.load_model", broken)
+    monkeypatch.setattr("tinytrain_compiler.compile.read", broken)
     ran = run_cli("tinytrain-compile", small_model, "--board", "stm32f746", "-o", tmp_path / "out")
     assert ran.code == 1
     assert "internal error: boom; this is a bug of ours, please report it" in ran.err

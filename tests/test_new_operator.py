@@ -54,6 +54,7 @@ class Abs(Operator):
     """y = zero + |x - zero|, with the input's scale."""
 
     name = "abs"
+    attributes = AbsAttributes
     keeps_scale = True
     keeps_order = True
     backward = AbsBackward()

@@ -12,14 +12,9 @@ from onnx_models import ModelBuilder, small_cnn
 from tinytrain_compiler.frontends.onnx.canonicalize import canonicalize
 from tinytrain_compiler.frontends.onnx.file import is_quantized
 from tinytrain_compiler.frontends.onnx.float_passes.fold_constants import fold_constants
-from tinytrain_compiler.frontends.onnx.quantizer import (
-    OrtSession,
-    input_integers,
-    output_integers,
-    quantize,
-    run_qdq,
-    top1_agreement,
-)
+from tinytrain_compiler.frontends.onnx.oracle import OrtSession
+from tinytrain_compiler.frontends.onnx.quantizer import quantize
+from tinytrain_compiler.frontends.onnx.reader import top1_agreement
 from tinytrain_compiler.quantize.calibration import Calibration
 
 Build = Callable[[ModelBuilder], str]
@@ -43,6 +38,16 @@ def scale_of(proto: onnx.ModelProto, integers: str) -> tuple[float, int]:
     constants = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
     node = next(n for n in proto.graph.node if integers in (n.input[0], n.output[0]) and "Linear" in n.op_type)
     return float(constants[node.input[1]]), int(constants[node.input[2]])
+
+
+def input_integers(qdq: onnx.ModelProto) -> str:
+    """Name of the integer tensor behind the QuantizeLinear at the input."""
+    return next(n.output[0] for n in qdq.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "input")
+
+
+def output_integers(qdq: onnx.ModelProto) -> str:
+    """Name of the integer tensor in front of the DequantizeLinear that writes the output."""
+    return next(n.input[0] for n in qdq.graph.node if n.op_type == "DequantizeLinear" and n.output[0] == "output")
 
 
 LAYERS: dict[str, Build] = {
@@ -154,7 +159,7 @@ def test_agreement_progress_and_integers(capfd: pytest.CaptureFixture[str]) -> N
     assert seen == [(i, 40) for i in range(41)]
     assert top1_agreement(proto, qdq, x) > 0.8
     assert top1_agreement(proto, proto, x) == 1.0
-    integers = run_qdq(qdq, x)
+    integers = OrtSession(qdq, [output_integers(qdq)]).run(x)[0]
     assert integers.dtype == np.int8
     assert integers.shape == (40, 5)
     scale, zero = scale_of(qdq, output_integers(qdq))

@@ -9,26 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from .boards import Board, load_board
 from .codegen.emit import ModelInfo
+from .compiled import model_files
 from .errors import UsageError
 from .fit.outline import check_outline
 from .fit.policy_fit import plan_that_fits
-from .frontends.onnx.canonicalize import canonicalize
-from .frontends.onnx.file import input_shape, is_quantized, load_model
-from .frontends.onnx.outline import outline
-from .frontends.onnx.qdq import import_qdq
-from .frontends.onnx.quantizer import quantize, top1_agreement
-from .frontends.onnx.support import check_supported
+from .frontends import read
 from .graph import Graph
 from .lowering import DEFAULT_CLASSES, emit, lower
 from .memory import MemoryPlan
+from .oracle import check_agreement
 from .output_folder import check_output, json_bytes, manifest_of, write_files
 from .passes import run_passes
-from .quantize.calibration import Calibration, load_calibration
+from .quantize.calibration import Calibration, CalibrationData
 from .quantize.input_bytes import pixel_map, quantize_samples
 from .report import build_report
 from .training.formats import formats as formats_of
@@ -39,6 +35,7 @@ from .training.policies import scheme_for
 DEFAULT_MEAN = DEFAULT_STD = (127.5,)
 CALIBRATION_SAMPLES = 256
 TEST_INPUTS = 24
+COMPARED_INPUTS = 2  # with the oracle, operator by operator
 MAX_FEATURES = 16384  # the head's 64-bit sums hold this many
 
 Progress = Callable[[str], None]
@@ -107,33 +104,17 @@ def compile_model(
     if output is not None:
         check_output(Path(output))
 
-    progress("reading the model")
-    loaded = load_model(path)
-    for note in loaded.notes:
-        progress(note)
-    progress("checking operators")
-    check_supported(loaded.proto)
+    data = CalibrationData(None if calibration is None else Path(calibration), mean, std, CALIBRATION_SAMPLES)
     limit = None if sram is None else 1024 * sram
-    check_outline(outline(loaded.proto), target, limit)
-    progress("reading calibration data")
-    samples = load_calibration(
-        None if calibration is None else Path(calibration), input_shape(loaded.proto), mean, std, CALIBRATION_SAMPLES
-    )
-    agreement = None
-    if is_quantized(loaded.proto):
-        qdq = loaded.proto
-    else:
-        progress("folding constants and batch normalisation")
-        canonical = canonicalize(loaded.proto)
-        progress(f"quantising to int8 on {len(samples.samples)} samples")
-        qdq = quantize(canonical, samples)
-        if not samples.is_generated:
-            progress("comparing int8 with float")
-            agreement = top1_agreement(loaded.proto, qdq, samples.samples)
-    progress("importing the quantised graph")
-    graph = import_qdq(qdq)
-    observe("import", graph)
-    graph = run_passes(graph, observe)
+    imported = read(path, data, progress, lambda layers: check_outline(layers, target, limit))
+    for note in imported.notes:
+        progress(note)
+    observe("import", imported.graph)
+    graph = run_passes(imported.graph, observe)
+    test_inputs = _test_inputs(imported.samples, graph)
+    if imported.oracle is not None:
+        progress(f"checking the graph against {imported.oracle.name}")
+        check_agreement(graph, imported.oracle, test_inputs[:COMPARED_INPUTS])
     if graph.tensors[graph.features].bytes > MAX_FEATURES:
         raise UsageError(f"{path}: its embedding has more than {MAX_FEATURES} values; end the network in a pool")
 
@@ -146,11 +127,11 @@ def compile_model(
     progress("generating C")
     report = build_report(
         graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
-        name=prefix, source=path.name, sha256=loaded.sha256, calibration=samples.description,
-        top1_agreement=agreement, classes=classes, policy=policy, head=head, training=lowered.training,
+        name=prefix, source=path.name, sha256=imported.sha256, calibration=imported.samples.description,
+        top1_agreement=imported.top1_agreement, classes=classes, policy=policy, head=head, training=lowered.training,
         inference=inference.plan,
     )  # fmt: skip
-    pixels = None if samples.are_floats else pixel_map(graph.tensors[graph.input], mean, std)
+    pixels = None if imported.samples.are_floats else pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
     if policy != "none":
         options += f" --policy {policy}" + formats.options + by.selection_options
@@ -158,12 +139,11 @@ def compile_model(
         options += f" --head {head}"
     if sram is not None:
         options += f" --sram {sram}"
-    sources = emit(lowered, ModelInfo(prefix, loaded.sha256, options, classes, pixels, head))
+    sources = emit(lowered, ModelInfo(prefix, imported.sha256, options, classes, pixels, head))
     files = {name: text.encode() for name, text in sources.items()}
     files["report.json"] = json_bytes(report)
-    files[f"{prefix}.qdq.onnx"] = _deterministic(qdq)
-    files["test_inputs.npy"] = _npy(_test_inputs(samples, graph))
-    files["manifest.json"] = manifest_of(files, prefix, target, loaded.sha256, options)
+    files |= model_files(prefix, graph, target, imported.oracle, test_inputs)
+    files["manifest.json"] = manifest_of(files, prefix, target, imported.sha256, options)
     directory = None
     if output is not None:
         progress("writing files")
@@ -215,15 +195,3 @@ def _test_inputs(samples: Calibration, graph: Graph) -> NDArray[np.int8]:
 
 def _numbers(values: Sequence[float]) -> str:
     return ",".join(f"{v:g}" for v in values)
-
-
-def _npy(array: NDArray[np.int8]) -> bytes:
-    import io
-
-    stream = io.BytesIO()
-    np.save(stream, array, allow_pickle=False)
-    return stream.getvalue()
-
-
-def _deterministic(proto: onnx.ModelProto) -> bytes:
-    return proto.SerializeToString(deterministic=True)  # type: ignore[no-any-return]

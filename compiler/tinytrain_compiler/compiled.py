@@ -1,23 +1,32 @@
-"""A folder that tinytrain-compile wrote, read back."""
+"""A folder that tinytrain-compile wrote: what of the model it stores, and how that is read back.
+
+Beside the C there are `<name>.graph`, the quantised graph as it was lowered (graph/file.py), `board.toml`, the board's
+file word for word, `test_inputs.npy`, input bytes (n, bytes), and the oracle's model, where there is one. So nothing
+that works on a folder reads the model's own file format again, or looks for the board.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from .boards import Board, load_board
 from .errors import UsageError
-from .frontends.onnx.qdq import import_qdq
+from .frontends import open_oracle
 from .graph import Graph
-from .ops import Int8
-from .passes import run_passes
+from .graph.file import GraphFileError, graph_bytes, graph_from_bytes
+from .ops import Int8, registered
+from .oracle import Oracle
 from .targets.host import HostLayout
+
+BOARD_FILE = "board.toml"
+TEST_INPUTS_FILE = "test_inputs.npy"
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,6 @@ class CompiledModel:
     name: str
     board: Board
     report: dict[str, Any]
-    qdq: onnx.ModelProto
     graph: Graph
     test_inputs: Int8  # (n, bytes)
 
@@ -42,6 +50,10 @@ class CompiledModel:
             self.name, regions, model["input"]["bytes"], model["output"]["bytes"], model["features"]["bytes"]
         )
 
+    def oracle(self) -> Oracle | None:
+        """Who else computes the same quantised model; None where the file it was compiled from has nobody."""
+        return open_oracle(self.directory, self.name)
+
     def inputs(self, count: int | None) -> Int8:
         """`count` test inputs: the stored ones, then seeded random bytes if more are asked for."""
         if count is None or count <= len(self.test_inputs):
@@ -51,30 +63,64 @@ class CompiledModel:
         return np.concatenate([self.test_inputs, more])
 
 
+def model_files(name: str, graph: Graph, board: Board, oracle: Oracle | None, test_inputs: Int8) -> dict[str, bytes]:
+    """What load_compiled needs besides report and manifest, by file name. test_inputs: (n, bytes)."""
+    inputs = io.BytesIO()
+    np.save(inputs, test_inputs, allow_pickle=False)
+    files = {
+        _graph_file(name): graph_bytes(graph),
+        BOARD_FILE: board.toml.encode(),
+        TEST_INPUTS_FILE: inputs.getvalue(),
+    }
+    if oracle is not None:
+        suffix, content = oracle.file
+        files[f"{name}{suffix}"] = content
+    return files
+
+
 def load_compiled(directory: str | Path) -> CompiledModel:
-    """Read a compiled folder; UsageError where it is none, is incomplete or was edited."""
+    """Read a compiled folder; UsageError where it is none, is incomplete, was edited or is of another version."""
     folder = Path(directory)
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        listed, name, board = manifest["files"], manifest["name"], manifest["board"]
-    except FileNotFoundError:
-        raise UsageError(f"{folder}: no manifest.json; give the folder that tinytrain-compile -o wrote") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{folder / 'manifest.json'}: cannot be read ({error}); compile the model again") from error
-    changed = [path for path, entry in listed.items() if _sha256(folder / path) != entry["sha256"]]
+    listed, name = _manifest(folder)
+    changed = [path for path, sha256 in listed.items() if _sha256(folder / path) != sha256]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UsageError(f"{folder}: {', '.join(changed[:3])}{more} changed since the compile; compile the model again")
-    qdq = onnx.load(str(folder / f"{name}.qdq.onnx"))
+    if missing := {_graph_file(name), BOARD_FILE, TEST_INPUTS_FILE} - set(listed):
+        raise UsageError(
+            f"{folder}: holds no {' and no '.join(sorted(missing))}: an earlier version of the compiler wrote it; "
+            "compile the model again"
+        )
     return CompiledModel(
         folder,
         name,
-        load_board(board),
+        load_board(folder / BOARD_FILE),
         json.loads((folder / "report.json").read_text()),
-        qdq,
-        run_passes(import_qdq(qdq)),
-        np.load(folder / "test_inputs.npy", allow_pickle=False),
+        _graph(folder / _graph_file(name)),
+        np.load(folder / TEST_INPUTS_FILE, allow_pickle=False),
     )
+
+
+def _graph_file(name: str) -> str:
+    return f"{name}.graph"
+
+
+def _graph(path: Path) -> Graph:
+    try:
+        return graph_from_bytes(path.read_bytes(), {name: each.attributes for name, each in registered().items()})
+    except GraphFileError as error:
+        raise UsageError(f"{path}: is not of this compiler's version: {error}; compile the model again") from error
+
+
+def _manifest(folder: Path) -> tuple[dict[str, str], str]:
+    """(SHA-256 by file, the model's name)."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        return {path: entry["sha256"] for path, entry in manifest["files"].items()}, manifest["name"]
+    except FileNotFoundError:
+        raise UsageError(f"{folder}: no manifest.json; give the folder that tinytrain-compile -o wrote") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{folder / 'manifest.json'}: cannot be read ({error}); compile the model again") from error
 
 
 def _sha256(path: Path) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..errors import UsageError
@@ -119,6 +119,7 @@ class Board:
     boot_stage: BootStage | None
     emulated_by: str | None  # name of the emulated board with the same core
     machines: Mapping[str, str]  # runner -> its name of this very board
+    toml: str = field(default="", compare=False, repr=False)  # the file it was read from, word for word
 
     @property
     def flash_bytes(self) -> int:

@@ -7,6 +7,7 @@ import itertools
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def load_board(name_or_path: str | os.PathLike[str]) -> Board:
 
 def _read(path: Path) -> Board:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"cannot read the board file {path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -58,7 +60,7 @@ def _read(path: Path) -> Board:
     if problems.lines:
         lines = "".join(f"\n  {line}" for line in problems.lines)
         raise UsageError(f"{path}: {len(problems.lines)} problems{lines}")
-    return _board(values)
+    return replace(_board(values), toml=text)
 
 
 # -- what a single key cannot show --------------------------------------------------------------------------------

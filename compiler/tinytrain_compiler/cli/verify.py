@@ -48,16 +48,17 @@ def verify(
 
 
 def _print(found: dict[str, Any]) -> None:
-    host, ort = found["host"], found["onnxruntime"]
+    host, ort = found["host"], found.get("onnxruntime")
     click.echo(f"host C against the NumPy reference: {host['inputs']} inputs, {host['mismatched_bytes']} bytes differ")
-    click.echo(
-        f"operators against onnxruntime, same inputs: {ort['within_one_step']:.4%} of {ort['elements']:,} values "
-        f"within one step, {ort['identical']:.4%} identical"
-    )
-    click.echo(
-        f"whole network against onnxruntime: {ort['end_to_end_within_one_step']:.2%} of outputs within one step "
-        f"(onnxruntime optimised against itself unoptimised: {ort['onnxruntime_against_itself']:.2%}), "
-        f"top-1 agreement {ort['top1_agreement']:.1%}"
-    )
+    if ort is not None:
+        click.echo(
+            f"operators against onnxruntime, same inputs: {ort['within_one_step']:.4%} of {ort['elements']:,} values "
+            f"within one step, {ort['identical']:.4%} identical"
+        )
+        click.echo(
+            f"whole network against onnxruntime: {ort['end_to_end_within_one_step']:.2%} of outputs within one step "
+            f"(onnxruntime optimised against itself unoptimised: {ort['onnxruntime_against_itself']:.2%}), "
+            f"top-1 agreement {ort['top1_agreement']:.1%}"
+        )
     for key, value in found.get("data", {}).items():
         click.echo(f"{key.replace('_', ' ')}: {value if isinstance(value, int) else f'{value:.1%}'}")

@@ -17,7 +17,7 @@ from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
 from ..quantize.calibration import fit_floats, pixels_to_input
-from ..quantize.input_bytes import quantize_samples
+from ..quantize.input_bytes import quantize_samples, samples_shape
 
 FLOAT_KEYS = ("mfcc", "signals")  # looked for by name before any other float array
 GROUP_KEYS = ("groups", "track", "speaker", "subject")  # samples that show one thing, one person, ...
@@ -128,7 +128,7 @@ def to_inputs(pack: Pack, indices: Sequence[int], model: CompiledModel) -> Int8:
     have the input's shape, up to dimensions of 1, or be channels last. Raises UsageError where they don't fit.
     """
     tensor = model.graph.tensors[model.graph.input]
-    shape = [d.dim_value for d in model.qdq.graph.input[0].type.tensor_type.shape.dim]
+    shape = samples_shape(tensor)
     chosen = list(indices)
     if pack.is_pictures:
         try:
@@ -140,7 +140,7 @@ def to_inputs(pack: Pack, indices: Sequence[int], model: CompiledModel) -> Int8:
         if fitted is None:
             raise UsageError(
                 f"{pack.source}: samples of shape {pack.values.shape[1:]} do not fit the model's input "
-                f"{tuple(shape[1:])}; give a pack made for this model"
+                f"{shape[1:]}; give a pack made for this model"
             )
         if not np.isfinite(fitted).all():
             raise UsageError(f"{pack.source}: holds NaN or infinity; remove those samples")

@@ -1,1 +1,52 @@
-"""From a model file to the compiler's graph. One folder a file format: `onnx` is the only one so far."""
+"""From a model file to the compiler's graph: the boundary that every file format stays behind.
+
+A format is a folder with a reader and an oracle: `onnx/` is the only one so far, `.tflite` will be another. What
+leaves a reader is an ImportedModel; nothing after it knows what the file was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..graph.outline import LayerOutline
+from ..oracle import Oracle
+from ..quantize.calibration import CalibrationData
+from .imported import ImportedModel
+
+__all__ = ["ImportedModel", "float_outputs", "open_oracle", "read"]
+
+
+def read(
+    path: Path,
+    calibration: CalibrationData,
+    progress: Callable[[str], None] = lambda stage: None,
+    check: Callable[[Sequence[LayerOutline]], None] = lambda layers: None,
+) -> ImportedModel:
+    """Read a model file. calibration: where the samples come from that a float model is quantised on.
+
+    progress is told each stage as it begins; check sees the layers' shapes before calibration, which takes long, and
+    raises where they need not be read any further. Errors: UsageError for a file or data that the compiler cannot work
+    with, UnsupportedModelError naming every node that it cannot compile.
+    """
+    from .onnx.reader import read_onnx  # onnx and onnxruntime take a second to import
+
+    return read_onnx(path, calibration, progress, check)
+
+
+def open_oracle(directory: Path, name: str) -> Oracle | None:
+    """The oracle that a compiled folder carries for the model `name`; None where its format has none."""
+    from .onnx.oracle import SUFFIX, OnnxOracle
+
+    path = directory / f"{name}{SUFFIX}"
+    return OnnxOracle.from_file(path) if path.exists() else None
+
+
+def float_outputs(path: Path, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A float model's outputs (n, elements) for samples (n, C, H, W) or (n, F). Errors: as read."""
+    from .onnx.reader import float_outputs_onnx
+
+    return float_outputs_onnx(path, samples)

@@ -45,6 +45,7 @@ def add_constants(node: Node, tensors: Mapping[str, Tensor]) -> AddConstants:
 
 class Add(Operator):
     name = "add"
+    attributes = AddAttributes
     clips = True
     keeps_order = True
     backward = PassOn()

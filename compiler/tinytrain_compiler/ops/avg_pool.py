@@ -99,6 +99,7 @@ class AvgPoolBackward(Backward):
 
 class AvgPool(Operator):
     name = "avg_pool"
+    attributes = AvgPoolAttributes
     backward = AvgPoolBackward()
 
     def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:

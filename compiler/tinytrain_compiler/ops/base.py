@@ -27,6 +27,7 @@ class Operator(ABC):
     """
 
     name: str
+    attributes: type  # the frozen dataclass of its nodes' attributes
     clips = False  # a Relu of the model may have become its limits: saturation there is the model's, not an accident
     keeps_scale = False  # output and input share scale and zero point
     keeps_order = False  # each output element comes from the input elements at its own place in memory

@@ -157,6 +157,7 @@ def input_gradient_kernel(symbol: str, shape: Mapping[str, int], arguments: Mapp
 
 class Conv2d(Operator):
     name = "conv2d"
+    attributes = Conv2dAttributes
     clips = True
     classifies = True
     backward = Conv2dBackward()

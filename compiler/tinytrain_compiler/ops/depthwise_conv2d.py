@@ -94,6 +94,7 @@ class DepthwiseConv2d(Operator):
     """Attributes are Conv2dAttributes; constants: weights int8 (C, KH, KW, 1), bias, weight_scales (C,)."""
 
     name = "depthwise_conv2d"
+    attributes = Conv2dAttributes
     clips = True
     backward = DepthwiseBackward()
     weights = WEIGHTS

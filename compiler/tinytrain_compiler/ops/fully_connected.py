@@ -89,6 +89,7 @@ class FullyConnectedBackward(Backward):
 
 class FullyConnected(Operator):
     name = "fully_connected"
+    attributes = FullyConnectedAttributes
     clips = True
     classifies = True
     backward = FullyConnectedBackward()

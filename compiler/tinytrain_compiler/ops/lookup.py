@@ -25,6 +25,7 @@ class LookupAttributes:
 
 class Lookup(Operator):
     name = "lookup"
+    attributes = LookupAttributes
     clips = True
     keeps_order = True
     backward = PassOn()

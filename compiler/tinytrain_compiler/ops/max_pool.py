@@ -95,6 +95,7 @@ class MaxPoolBackward(Backward):
 
 class MaxPool(Operator):
     name = "max_pool"
+    attributes = MaxPoolAttributes
     keeps_scale = True
     backward = MaxPoolBackward()
 

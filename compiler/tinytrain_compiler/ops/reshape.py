@@ -19,6 +19,7 @@ class ReshapeAttributes:
 
 class Reshape(Operator):
     name = "reshape"
+    attributes = ReshapeAttributes
     keeps_scale = True
     keeps_order = True
     keeps_bytes = True

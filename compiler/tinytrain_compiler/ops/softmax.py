@@ -26,6 +26,7 @@ class Softmax(Operator):
     """y = zero + floor((e[d] * factor + sum / 2) / sum), d = max - x, e a table of 256 exponentials."""
 
     name = "softmax"
+    attributes = SoftmaxAttributes
     keeps_order = True
 
     def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:

@@ -32,6 +32,19 @@ class Calibration:
     are_floats: bool = False  # given in the model's own units: what it takes are not pictures
 
 
+@dataclass(frozen=True)
+class CalibrationData:
+    """Where a model's calibration samples come from, while its input's shape is not known yet: see load_calibration."""
+
+    source: Path | None = None
+    mean: Numbers = 127.5
+    std: Numbers = 127.5
+    limit: int = 256
+
+    def load(self, input_shape: Sequence[int]) -> Calibration:
+        return load_calibration(self.source, input_shape, self.mean, self.std, self.limit)
+
+
 def load_calibration(
     source: Path | None,
     input_shape: Sequence[int],

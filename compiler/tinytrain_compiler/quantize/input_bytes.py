@@ -42,6 +42,14 @@ def pixel_map(tensor: Tensor, mean: Sequence[float], std: Sequence[float]) -> Pi
     return PixelMap(tuple(multipliers.tolist()), tuple(offsets.tolist()))
 
 
+def samples_shape(tensor: Tensor) -> tuple[int, ...]:
+    """The shape of one float sample for this input, batch included: (1, C, H, W) or (1, F)."""
+    if len(tensor.shape) == 3:
+        h, w, c = tensor.shape
+        return 1, c, h, w
+    return 1, *tensor.shape
+
+
 def quantize_samples(samples: NDArray[np.float32], tensor: Tensor) -> NDArray[np.int8]:
     """float (n, C, H, W) or (n, F) in the model's units -> int8 (n, bytes), in the device's NHWC order.
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +20,7 @@ from onnx import TensorProto, helper
 from ...quantize.calibration import Calibration
 from .float_passes.activations import clip_limits
 from .float_passes.edit import GraphEditor
-from .float_passes.runtime import FATAL, new_session
+from .float_passes.runtime import FATAL
 
 Progress = Callable[[int, int], None]  # samples done, samples in all
 
@@ -69,51 +68,6 @@ def quantize(proto: onnx.ModelProto, calibration: Calibration, progress: Progres
     _quantize_input_activation(result)
     _verify(result)
     return result
-
-
-def top1_agreement(float_proto: onnx.ModelProto, qdq_proto: onnx.ModelProto, samples: NDArray[np.float32]) -> float:
-    """Share of samples (n, ...) for which both models have their largest output in the same place, 0 to 1."""
-    first, second = (OrtSession(p).run(samples)[0].reshape(len(samples), -1) for p in (float_proto, qdq_proto))
-    return float(np.mean(first.argmax(1) == second.argmax(1)))
-
-
-def run_qdq(qdq_proto: onnx.ModelProto, samples: NDArray[np.float32]) -> NDArray[Any]:
-    """The integers in front of the final DequantizeLinear: int8 (n, *output shape without batch)."""
-    return OrtSession(qdq_proto, [output_integers(qdq_proto)]).run(samples)[0]
-
-
-class OrtSession:
-    """onnxruntime running a model node by node as written: its fused int8 kernels may saturate on some CPUs."""
-
-    def __init__(self, proto: onnx.ModelProto, tensors: Sequence[str] | None = None) -> None:
-        """tensors: which to return, any tensor of the graph; None for the model's outputs."""
-        self._input = proto.graph.input[0].name
-        self._names = list(tensors) if tensors is not None else [o.name for o in proto.graph.output]
-        present = {o.name for o in proto.graph.output}
-        extra = [name for name in self._names if name not in present]
-        if extra:
-            proto = onnx.ModelProto.FromString(proto.SerializeToString())
-            proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
-        self._session = new_session(proto)
-
-    def run(self, samples: NDArray[np.float32]) -> list[NDArray[Any]]:
-        """samples (n, *input shape without batch) -> per tensor, its values (n, *shape without batch)."""
-        results = [self._session.run(self._names, {self._input: s[None]}) for s in samples]
-        return [np.concatenate(values) for values in zip(*results, strict=True)]
-
-
-def input_integers(qdq_proto: onnx.ModelProto) -> str:
-    """Name of the integer tensor behind the QuantizeLinear at the input."""
-    name = qdq_proto.graph.input[0].name
-    return next(str(n.output[0]) for n in qdq_proto.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == name)
-
-
-def output_integers(qdq_proto: onnx.ModelProto) -> str:
-    """Name of the integer tensor in front of the DequantizeLinear that writes the output."""
-    name = qdq_proto.graph.output[0].name
-    return next(
-        str(n.input[0]) for n in qdq_proto.graph.node if n.op_type == "DequantizeLinear" and n.output[0] == name
-    )
 
 
 class _Reader:

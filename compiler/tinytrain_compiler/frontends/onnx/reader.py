@@ -1,0 +1,67 @@
+"""An ONNX file becomes an ImportedModel: as it is where it comes quantised, through onnxruntime's quantiser if not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ...graph.outline import LayerOutline
+from ...quantize.calibration import Calibration, CalibrationData
+from ..imported import ImportedModel
+from .canonicalize import canonicalize
+from .file import input_shape, is_quantized, load_model
+from .oracle import OnnxOracle, OrtSession
+from .outline import outline
+from .qdq import import_qdq
+from .quantizer import quantize
+from .support import check_supported
+
+Progress = Callable[[str], None]
+
+
+def read_onnx(
+    path: Path, calibration: CalibrationData, progress: Progress, check: Callable[[Sequence[LayerOutline]], None]
+) -> ImportedModel:
+    """See frontends.read."""
+    progress("reading the model")
+    loaded = load_model(path)
+    progress("checking operators")
+    check_supported(loaded.proto)
+    check(outline(loaded.proto))
+    progress("reading calibration data")
+    samples = calibration.load(input_shape(loaded.proto))
+    qdq, agreement = loaded.proto, None
+    if not is_quantized(qdq):
+        qdq, agreement = _quantized(loaded.proto, samples, progress)
+    progress("importing the quantised graph")
+    return ImportedModel(import_qdq(qdq), loaded.sha256, samples, OnnxOracle(qdq), agreement, loaded.notes)
+
+
+def _quantized(
+    proto: onnx.ModelProto, samples: Calibration, progress: Progress
+) -> tuple[onnx.ModelProto, float | None]:
+    """The QDQ model of a float one, and their top-1 agreement where the samples are somebody's data."""
+    progress("folding constants and batch normalisation")
+    canonical = canonicalize(proto)
+    progress(f"quantising to int8 on {len(samples.samples)} samples")
+    qdq = quantize(canonical, samples)
+    if samples.is_generated:
+        return qdq, None
+    progress("comparing int8 with float")
+    return qdq, top1_agreement(proto, qdq, samples.samples)
+
+
+def top1_agreement(float_proto: onnx.ModelProto, qdq_proto: onnx.ModelProto, samples: NDArray[np.float32]) -> float:
+    """Share of samples (n, ...) for which both models have their largest output in the same place, 0 to 1."""
+    first, second = (OrtSession(p).run(samples)[0].reshape(len(samples), -1) for p in (float_proto, qdq_proto))
+    return float(np.mean(first.argmax(1) == second.argmax(1)))
+
+
+def float_outputs_onnx(path: Path, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """See frontends.float_outputs."""
+    found: NDArray[np.float32] = OrtSession(load_model(path).proto).run(samples)[0].reshape(len(samples), -1)
+    return found

@@ -1,0 +1,121 @@
+"""A graph as one file: the same graph gives the same bytes, and the same bytes the same graph.
+
+Version 1. A first line, `tinytrain graph 1`; a second line, one JSON object; then the arrays, back to back. The object:
+
+    input, output, features   names of tensors
+    tensors   [{name, shape, scale, zero_point}], in order; scale as the shortest decimal that reads back exactly
+    nodes     [{name, op, inputs, output, attributes, constants}], in execution order; attributes: the fields of the
+              operator's own record, windows as objects of theirs; constants: {role: {dtype, shape, offset}}
+    origins   {tensor: its name in the oracle's model}
+
+An array has the dtype that NumPy spells `dtype` (little-endian), is in C order, and begins `offset` bytes behind the
+second line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .graph import Graph, Node, Tensor, verify
+from .quantization import Quantization
+
+VERSION = 1
+_MAGIC = b"tinytrain graph "
+
+
+class GraphFileError(ValueError):
+    """The bytes are no graph of this version."""
+
+
+def graph_bytes(graph: Graph) -> bytes:
+    """The file's content."""
+    arrays: list[bytes] = []
+    end = 0
+
+    def stored(array: NDArray[Any]) -> dict[str, Any]:
+        nonlocal end
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        entry = {"dtype": array.dtype.str, "shape": list(array.shape), "offset": end}
+        arrays.append(array.tobytes())
+        end += array.nbytes
+        return entry
+
+    document = {
+        "input": graph.input,
+        "output": graph.output,
+        "features": graph.features,
+        "tensors": [
+            {"name": t.name, "shape": t.shape, "scale": t.quantization.scale, "zero_point": t.quantization.zero_point}
+            for t in graph.tensors.values()
+        ],
+        "nodes": [
+            {
+                "name": node.name,
+                "op": node.op,
+                "inputs": node.inputs,
+                "output": node.output,
+                "attributes": asdict(node.attributes),
+                "constants": {role: stored(array) for role, array in node.constants.items()},
+            }
+            for node in graph.nodes
+        ],
+        "origins": graph.origins,
+    }
+    return _MAGIC + f"{VERSION}\n{json.dumps(document, allow_nan=False)}\n".encode() + b"".join(arrays)
+
+
+def graph_from_bytes(data: bytes, attributes: Mapping[str, type]) -> Graph:
+    """The graph that graph_bytes wrote. attributes: the record of each operator's attributes, by operator.
+
+    Errors: GraphFileError where the bytes are something else, or of another version.
+    """
+    first, _, rest = data.partition(b"\n")
+    if first != _MAGIC + str(VERSION).encode():
+        raise GraphFileError(f"it does not begin with '{_MAGIC.decode()}{VERSION}'")
+    text, _, arrays = rest.partition(b"\n")
+    try:
+        graph = _graph(json.loads(text), arrays, attributes)
+        verify(graph, after="reading")
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise GraphFileError(f"its content is not valid ({error!r})") from error
+    return graph
+
+
+def _graph(document: dict[str, Any], arrays: bytes, attributes: Mapping[str, type]) -> Graph:
+    def constant(entry: dict[str, Any]) -> NDArray[Any]:
+        shape = tuple(entry["shape"])
+        found = np.frombuffer(arrays, entry["dtype"], int(np.prod(shape)), entry["offset"]).reshape(shape)
+        return found.astype(found.dtype.newbyteorder("="))
+
+    tensors = [
+        Tensor(t["name"], tuple(t["shape"]), Quantization(t["scale"], t["zero_point"])) for t in document["tensors"]
+    ]
+    nodes = [
+        Node(
+            n["name"], n["op"], tuple(n["inputs"]), n["output"], _record(attributes[n["op"]], n["attributes"]),
+            {role: constant(entry) for role, entry in n["constants"].items()},
+        )
+        for n in document["nodes"]
+    ]  # fmt: skip
+    return Graph(
+        document["input"], document["output"], document["features"], {t.name: t for t in tensors}, nodes,
+        dict(document["origins"]),
+    )  # fmt: skip
+
+
+def _record(kind: type, fields: dict[str, Any]) -> Any:
+    """A frozen dataclass, and the dataclasses in it, from their fields; JSON's lists are tuples."""
+    hints = get_type_hints(kind)
+
+    def value(name: str, found: Any) -> Any:
+        if is_dataclass(hints[name]):
+            return _record(hints[name], found)
+        return tuple(found) if isinstance(found, list) else found
+
+    return kind(**{name: value(name, found) for name, found in fields.items()})

@@ -1,0 +1,85 @@
+"""A graph written to a file and read back is the same graph, and lowers to the same C."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from networks import NETWORKS
+from tinytrain_compiler import Artifacts
+from tinytrain_compiler.boards import load_board
+from tinytrain_compiler.codegen.emit import ModelInfo
+from tinytrain_compiler.compiled import load_compiled
+from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.graph.file import GraphFileError, graph_bytes, graph_from_bytes
+from tinytrain_compiler.lowering import emit, lower
+from tinytrain_compiler.ops import registered
+
+ATTRIBUTES = {name: each.attributes for name, each in registered().items()}
+
+
+def sources(graph: Graph) -> dict[str, str]:
+    lowered = lower(graph, load_board("stm32f746"), "net")
+    return emit(lowered, ModelInfo("net", "0" * 64, "", 10, None))
+
+
+def assert_same(a: Graph, b: Graph) -> None:
+    assert (a.input, a.output, a.features, a.tensors, a.origins) == (
+        b.input,
+        b.output,
+        b.features,
+        b.tensors,
+        b.origins,
+    )
+    for x, y in zip(a.nodes, b.nodes, strict=True):
+        assert replace(x, constants={}) == replace(y, constants={})
+        assert list(x.constants) == list(y.constants)
+        for role, values in x.constants.items():
+            np.testing.assert_array_equal(values, y.constants[role], strict=True)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_graph_survives_its_file(name: str) -> None:
+    graph = NETWORKS[name]()
+    data = graph_bytes(graph)
+    again = graph_from_bytes(data, ATTRIBUTES)
+    assert_same(graph, again)
+    assert graph_bytes(again) == data
+    assert sources(again) == sources(graph)
+
+
+def test_a_compiled_folder_holds_the_graph_that_was_lowered(compiled_small: Artifacts) -> None:
+    model = load_compiled(compiled_small.directory or "")
+    assert_same(compiled_small.graph, model.graph)
+    assert model.graph.origins, "the oracle's names are in it"
+
+
+def damaged() -> dict[str, bytes]:
+    data = graph_bytes(NETWORKS["mobile"]())
+    head, document, arrays = data.split(b"\n", 2)
+
+    def with_document(old: bytes, new: bytes) -> bytes:
+        return b"\n".join([head, document.replace(old, new), arrays])
+
+    return {
+        "nothing": b"",
+        "another version": b"tinytrain graph 2\n" + document + b"\n" + arrays,
+        "no JSON": head + b"\n{\n",
+        "no object": head + b"\n[]\n",
+        "a key is missing": with_document(b'"features"', b'"other"'),
+        "an unknown operator": with_document(b'"conv2d"', b'"conv3d"'),
+        "an unknown attribute": with_document(b'"groups"', b'"gruppen"'),
+        "a tensor that nobody writes": head
+        + b"\n"
+        + document.replace(b'"output": "', b'"output": "x')
+        + b"\n"
+        + arrays,
+        "arrays cut short": data[:-5],
+    }
+
+
+@pytest.mark.parametrize("what", damaged())
+def test_what_is_no_graph_is_refused(what: str) -> None:
+    with pytest.raises(GraphFileError):
+        graph_from_bytes(damaged()[what], ATTRIBUTES)
