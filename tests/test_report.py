@@ -31,6 +31,7 @@ def report_of(
         graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
         name="net", source="net.onnx", sha256="0" * 64, calibration="nothing", top1_agreement=agreement, classes=10,
         policy="none" if scheme is None else "sparse-update", training=lowered.training, inference=inference.plan,
+        slots=lowered.slots,
     )  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def test_memory_adds_up(name: str) -> None:
     assert sram["total_bytes"] == sram["arena_bytes"] + sram["session_bytes"] + sram["static_bytes"]
     assert sram["left_bytes"] == sram["budget_bytes"] - sram["total_bytes"] - sram["stack_bytes"]
     assert flash["total_bytes"] == flash["weights_bytes"] + flash["code_bound_bytes"]
-    assert flash["left_bytes"] == flash["budget_bytes"] - flash["total_bytes"]
+    assert flash["left_bytes"] == flash["budget_bytes"] - flash["total_bytes"] - flash["slots_bytes"]
     assert flash["weights_bytes"] >= sum(layer["weight_bytes"] for layer in report["layers"])
     assert sram["arena_bytes"] == max(b["offset"] + b["bytes"] for b in report["buffers"])
     live = [
@@ -98,8 +99,9 @@ def test_tables_say_what_the_report_says(compiled_small: Artifacts) -> None:
         assert layer["name"] in text
         assert "x".join(map(str, layer["output_shape"])) in text
     sram, flash = report["memory"]["sram"], report["memory"]["flash"]
-    for number in (sram["arena_bytes"], sram["budget_bytes"], sram["left_bytes"], flash["total_bytes"],
-                   flash["left_bytes"], report["model"]["macs"], report["model"]["parameters"]):  # fmt: skip
+    flash_bytes = flash["total_bytes"] + flash["slots_bytes"]
+    for number in (sram["arena_bytes"], sram["budget_bytes"], sram["left_bytes"], flash_bytes, flash["left_bytes"],
+                   report["model"]["macs"], report["model"]["parameters"]):  # fmt: skip
         assert f"{number:,}" in text
     assert "accuracy is unverified" in text
     assert "top-1 agreement" not in text

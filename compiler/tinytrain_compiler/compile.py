@@ -17,6 +17,7 @@ from .compiled import model_files
 from .errors import UsageError
 from .fit.outline import check_outline
 from .fit.policy_fit import plan_that_fits
+from .fit.storage import AUTO, check_storage, require_slots
 from .frontends import read
 from .graph import Graph
 from .lowering import DEFAULT_CLASSES, emit, lower
@@ -73,6 +74,7 @@ def compile_model(
     head: str = "prototype",
     gradients: str = "int16",
     rounding: str = "nearest",
+    storage: str = AUTO,
     progress: Progress = lambda stage: None,
     observe: Callable[[str, Graph], None] = lambda name, graph: None,
 ) -> Artifacts:
@@ -84,8 +86,8 @@ def compile_model(
     `sparse-update` or `tinytrain`. pool, selection, macs: of `tinytrain`: bytes for what it learns (None: 64 KiB),
     the selector (None: fisher), and MACs of weight gradients a step (None: no limit). sram: KiB that arena, session
     and stack may take, where the application needs the rest of the board's; None for all of it. head: what classifies
-    (training/heads.py). gradients, rounding: training/formats.py. progress is told each stage as it begins, observe
-    the graph after the import and after each pass.
+    (training/heads.py). gradients, rounding: training/formats.py. storage: where saved states go
+    (fit/storage.py). progress is told each stage as it begins, observe the graph after the import and after each pass.
 
     Errors: UsageError, UnsupportedModelError (exit code 2), DoesNotFitError (3). Nothing is written
     unless everything succeeds.
@@ -98,6 +100,7 @@ def compile_model(
     kind = head_kind(head)
     if classes < 1:
         raise UsageError(f"--classes {classes}: at least one class is needed")
+    check_storage(storage)
     by = learning_options(policy, kind, formats, pool, selection, macs)
     if sram is not None and not 0 < 1024 * sram <= target.ram_bytes:
         raise UsageError(f"--sram {sram}: {target.name} has {target.ram_bytes // 1024} KiB; give at most that")
@@ -121,15 +124,17 @@ def compile_model(
     progress("planning memory")
     learning = scheme_for(graph, policy, None if scheme is None else Path(scheme), kind)
     lowered, inference = plan_that_fits(
-        policy, learning, lambda chosen: lower(graph, target, prefix, classes, chosen, limit, by)
+        policy, learning, lambda chosen: lower(graph, target, prefix, classes, chosen, limit, by, storage)
     )
+
+    require_slots(storage, lowered.slots, target.name)
 
     progress("generating C")
     report = build_report(
         graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
         name=prefix, source=path.name, sha256=imported.sha256, calibration=imported.samples.description,
         top1_agreement=imported.top1_agreement, classes=classes, policy=policy, head=head, training=lowered.training,
-        inference=inference.plan,
+        inference=inference.plan, slots=lowered.slots,
     )  # fmt: skip
     pixels = None if imported.samples.are_floats else pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
@@ -139,6 +144,8 @@ def compile_model(
         options += f" --head {head}"
     if sram is not None:
         options += f" --sram {sram}"
+    if storage != AUTO:
+        options += f" --storage {storage}"
     sources = emit(lowered, ModelInfo(prefix, imported.sha256, options, classes, pixels, head))
     files = {name: text.encode() for name, text in sources.items()}
     files["report.json"] = json_bytes(report)

@@ -21,6 +21,7 @@ from .errors import UsageError
 from .frontends import open_oracle
 from .graph import Graph
 from .graph.file import GraphFileError, graph_bytes, graph_from_bytes
+from .memory import Slots
 from .ops import Int8, registered
 from .oracle import Oracle
 from .targets.host import HostLayout
@@ -41,6 +42,12 @@ class CompiledModel:
     @property
     def region_banks(self) -> list[str]:
         return [region["bank"] for region in self.report["memory"]["sram"]["regions"]]
+
+    @property
+    def slots(self) -> Slots | None:
+        """Where saved states lie in the board's flash; None where they do not."""
+        slots = self.report["storage"]["slots"]
+        return None if slots is None else Slots(**slots)
 
     @property
     def layout(self) -> HostLayout:

@@ -44,7 +44,10 @@ def emulate(
     banks = emulation_banks(board, model.region_banks)
     with tempfile.TemporaryDirectory(prefix="tinytrain-emulate-") as folder:
         # What is flashed is linked for the board's own memory map: the sizes are its sizes.
-        image = build_firmware(model.directory, model.name, board, banks, "selftest", Path(folder) / "board")
+        image = build_firmware(
+            model.directory, model.name, board, banks, "selftest", Path(folder) / "board",
+            slots=model.slots if board == model.board else None,
+        )  # fmt: skip
         harness = build_firmware(
             model.directory, model.name, machine, emulation_banks(machine, model.region_banks), "harness",
             Path(folder) / "emulated", whole_api=True,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .boards import Board
 from .codegen import KernelTable, emit_sources, kernel_table
 from .codegen.emit import ModelInfo
-from .fit.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use
+from .fit.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use, state_bytes
+from .fit.storage import AUTO, NONE
 from .graph import Graph
-from .memory import MemoryPlan, plan_memory
+from .memory import MemoryPlan, NoSlots, Slots, plan_memory, plan_slots
+from .memory.slots import DECLINED
 from .projects import render_project
 from .training.options import DEFAULT, LearningOptions
 from .training.plan import TrainingPlan, plan_training
@@ -30,31 +32,49 @@ class Lowered:
     flash: FlashUse
     classes: int
     options: LearningOptions
+    slots: Slots | NoSlots  # of saved states
     training: TrainingPlan | None = None
 
 
 def lower(
     graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None,
-    sram_limit: int | None = None, options: LearningOptions = DEFAULT,
+    sram_limit: int | None = None, options: LearningOptions = DEFAULT, storage: str = AUTO,
 ) -> Lowered:  # fmt: skip
     """Plan memory and choose kernels; says nothing yet about whether it fits.
 
     scheme: what learns, if anything. sram_limit: bytes the model may use, None for all that the board has.
-    options: how it learns; UsageError where the board cannot compute in its formats.
+    options: how it learns; UsageError where the board cannot compute in its formats. storage: of fit/storage.py.
     """
-    session = session_bytes(classes, graph.tensors[graph.features].bytes)
+    features = graph.tensors[graph.features].bytes
+    session = session_bytes(classes, features)
     options.formats.gradients.check(board)
     training = plan_training(graph, scheme, classes, options) if scheme is not None else None
     extra = training.extra if training is not None else None
     plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)
     kernels = kernel_table(graph, prefix)
+    flash = flash_use(kernels, board, training)
+    state = state_bytes(classes, features, training.learnt_bytes if training else 0)
+    slots = NoSlots(DECLINED, state) if storage == NONE else plan_slots(board.flash, state, flash.total)
+    if isinstance(slots, Slots):
+        flash = replace(flash, slots=slots.bytes)
     return Lowered(
-        graph, board, plan, kernels, sram_use(plan, board, session, sram_limit), flash_use(kernels, board, training),
-        classes, options, training,
-    )  # fmt: skip
+        graph,
+        board,
+        plan,
+        kernels,
+        sram_use(plan, board, session, sram_limit),
+        flash,
+        classes,
+        options,
+        slots,
+        training,
+    )
 
 
 def emit(lowered: Lowered, info: ModelInfo) -> dict[str, str]:
     """All C, headers and build files, by path."""
     sources = emit_sources(lowered.graph, lowered.plan, lowered.kernels, info, lowered.training)
-    return sources | render_project(lowered.board, info.prefix, lowered.plan.region_banks, lowered.training is not None)
+    trains, slots = lowered.training is not None, lowered.slots
+    return sources | render_project(
+        lowered.board, info.prefix, lowered.plan.region_banks, trains, slots if isinstance(slots, Slots) else None
+    )

@@ -62,6 +62,12 @@ if TYPE_CHECKING:
 )
 @gradients_option
 @rounding_option
+@click.option(
+    "--storage",
+    default="auto",
+    show_default=True,
+    help="Where saved states go: flash (its last sectors), none (a place of your own), auto (flash if it fits).",
+)
 @click.option("--dump-after", metavar="PASS", help="Print the graph to stderr after a pass (or 'import', or 'all').")
 @json_option
 def compile_command(
@@ -82,6 +88,7 @@ def compile_command(
     head: str,
     gradients: str,
     rounding: str,
+    storage: str,
     dump_after: str | None,
     as_json: bool,
 ) -> None:
@@ -105,6 +112,7 @@ def compile_command(
             model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
             name=name, classes=classes, policy=policy, scheme=scheme, pool=None if pool is None else 1024 * pool,
             selection=selection, macs=macs, sram=sram, head=head, gradients=gradients, rounding=rounding,
+            storage=storage,
             progress=progress, observe=dump,
         )  # fmt: skip
     if as_json:

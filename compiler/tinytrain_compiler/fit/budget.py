@@ -52,10 +52,17 @@ class FlashUse:
     weights: int
     code: int
     budget: int
+    slots: int = 0  # of saved states, at the end; the image fits without them
 
     @property
     def total(self) -> int:
+        """The image."""
         return self.weights + self.code
+
+    @property
+    def left(self) -> int:
+        """Behind the image, in front of the slots."""
+        return self.budget - self.total - self.slots
 
 
 def session_bytes(classes: int, features: int) -> int:

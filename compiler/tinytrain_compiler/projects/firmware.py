@@ -12,6 +12,7 @@ from typing import Any
 
 from ..boards import Board
 from ..codegen.render import render
+from ..memory import Slots
 
 # A C statement per register operation of a board file; {0} is the address, {1} the value.
 _REGISTER_ACCESS = {
@@ -46,10 +47,13 @@ SELFTEST = App(
 )
 
 
-def render_firmware(board: Board, name: str, region_banks: Sequence[str], app: App) -> dict[str, str]:
+def render_firmware(
+    board: Board, name: str, region_banks: Sequence[str], app: App, slots: Slots | None = None
+) -> dict[str, str]:
     """The firmware around model ``name``: relative path -> text. Same arguments, same text.
 
-    region_banks: for each memory region of the plan, the name of the board's bank it is placed in.
+    region_banks: for each memory region of the plan, the name of the board's bank it is placed in. slots: flash that
+    is left out for saved states.
     Raises UsageError for a bank that the board does not have.
     """
     for bank in region_banks:
@@ -63,11 +67,13 @@ def render_firmware(board: Board, name: str, region_banks: Sequence[str], app: A
     }
     if board.boot_stage:
         files["firmware/boot_stage.c"] = "firmware/boot_stage.c"
-    context = _context(board, name, region_banks)
+    if slots:
+        files[f"{name}_storage.h"] = "firmware/storage.h"
+    context = _context(board, name, region_banks, slots)
     return {path: render(f"{template}.j2", **context) for path, template in files.items()}
 
 
-def _context(board: Board, name: str, region_banks: Sequence[str]) -> dict[str, Any]:
+def _context(board: Board, name: str, region_banks: Sequence[str], slots: Slots | None) -> dict[str, Any]:
     core = board.core_info
     divide_by_zero, unaligned = 0x10, 0x08
     return {
@@ -77,6 +83,8 @@ def _context(board: Board, name: str, region_banks: Sequence[str]) -> dict[str, 
         "region_banks": tuple(region_banks),
         "region_arguments": "".join(f", region{i}, {name.upper()}_REGION{i}_BYTES" for i in range(len(region_banks))),
         "system": board.banks[0].name,
+        "slots": slots,
+        "image_room": (slots.origin if slots else board.flash.end) - board.flash.origin,
         "boot_bytes": board.boot_stage.bytes if board.boot_stage else 0,
         "boot_words": boot_stage_words(board) if board.boot_stage else (),
         "v6m": core.v6m,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from ..boards import Board
@@ -9,7 +10,7 @@ from ..codegen import KernelTable
 from ..fit.budget import FlashUse, SramUse, state_bytes
 from ..fit.purposes import purpose_use, step_name
 from ..graph import Graph
-from ..memory import MemoryPlan
+from ..memory import MemoryPlan, NoSlots, Slots
 from ..ops import operator_of
 from ..ops.backward import TRAINED_MARGIN
 from ..ops.weighted import bias_room
@@ -38,6 +39,7 @@ def build_report(
     head: str = "prototype",
     training: TrainingPlan | None = None,
     inference: MemoryPlan | None = None,
+    slots: Slots | NoSlots,
 ) -> dict[str, Any]:
     """Everything printed about a compile, as plain JSON values; sizes in bytes.
 
@@ -95,10 +97,11 @@ def build_report(
                 "code_bound_bytes": flash.code,
                 "total_bytes": flash.total,
                 "budget_bytes": flash.budget,
-                "left_bytes": flash.budget - flash.total,
+                "slots_bytes": flash.slots,
+                "left_bytes": flash.left,
             },
         },
-        "storage": {"state_bytes": state_bytes(classes, f.bytes, training.learnt_bytes if training else 0), "slots": 2},
+        "storage": _storage(slots, state_bytes(classes, f.bytes, training.learnt_bytes if training else 0)),
         "quantization": {"calibration": calibration, "top1_agreement": top1_agreement},
         "training": {
             "policy": policy,
@@ -120,6 +123,16 @@ def build_report(
             }
             for p in plan.placements
         ],
+    }
+
+
+def _storage(slots: Slots | NoSlots, state: int) -> dict[str, Any]:
+    """A state's size and where two of them lie, or why they do not."""
+    there = isinstance(slots, Slots)
+    return {
+        "state_bytes": state,
+        "slots": asdict(slots) if there else None,
+        "no_slots": None if there else asdict(slots),
     }
 
 

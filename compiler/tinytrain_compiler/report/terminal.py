@@ -8,6 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..fit.storage import why_not, would_fit
+from ..memory import NoSlots
+from ..memory.slots import DECLINED
+
 
 def _shape(shape: list[int]) -> str:
     return "x".join(str(d) for d in shape)
@@ -114,9 +118,16 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     fit.add_row("SRAM", f"{required:,}", f"{sram['budget_bytes']:,}", f"{sram['left_bytes']:,}")
     for label, key in (("arena", "arena_bytes"), ("session", "session_bytes"), ("stack", "stack_bytes")):
         fit.add_row(f"  {label}", f"{sram[key]:,}", "", "")
-    fit.add_row("flash", f"{flash['total_bytes']:,}", f"{flash['budget_bytes']:,}", f"{flash['left_bytes']:,}")
+    fit.add_row(
+        "flash",
+        f"{flash['total_bytes'] + flash['slots_bytes']:,}",
+        f"{flash['budget_bytes']:,}",
+        f"{flash['left_bytes']:,}",
+    )
     fit.add_row("  weights", f"{flash['weights_bytes']:,}", "", "")
     fit.add_row("  code, at most", f"{flash['code_bound_bytes']:,}", "", "")
+    if flash["slots_bytes"]:
+        fit.add_row("  slots of saved states", f"{flash['slots_bytes']:,}", "", "")
     console.print(fit)
 
     training = report["training"]
@@ -129,9 +140,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
             f"learn; {training['learnt_bytes']:,} arena bytes hold what is learnt"
         )
     storage = report["storage"]
-    console.print(
-        f"what is learnt takes {storage['state_bytes']:,} bytes of flash to save, in each of {storage['slots']} slots"
-    )
+    _print_storage(storage, console)
     quantization = report["quantization"]
     agreement = quantization["top1_agreement"]
     console.print(
@@ -141,6 +150,22 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     console.print(f"calibrated on {quantization['calibration']}")
     if agreement is not None:
         console.print(f"top-1 agreement of int8 with float on these samples: {agreement:.1%}")
+
+
+def _print_storage(storage: dict[str, Any], console: Console) -> None:
+    """Where saved states lie, or a warning that they have no place."""
+    if storage["slots"]:
+        slots = storage["slots"]
+        console.print(
+            f"a saved state takes up to {storage['state_bytes']:,} bytes; two slots of {slots['slot_bytes']:,} lie at "
+            f"{slots['origin']:#010x}, erased {slots['erase_bytes']:,} at once, and the linker script keeps them free"
+        )
+        return
+    none = NoSlots(**storage["no_slots"])
+    style = "" if none.why == DECLINED else "bold yellow"
+    console.print(f"no room to save what is learnt: {why_not(none)}", style=style)
+    for line in would_fit(none):
+        console.print(f"  {line}")
 
 
 def _print_selection(selection: dict[str, Any], passes: int, console: Console) -> None:

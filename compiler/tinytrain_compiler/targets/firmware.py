@@ -15,6 +15,7 @@ from elftools.elf.elffile import ELFFile
 
 from ..boards import Board
 from ..errors import DoesNotFitError, TinyTrainError
+from ..memory import Slots
 from ..projects.description import C_FLAGS, LINK_FLAGS, WARNING_FLAGS, model_sources
 from ..projects.firmware import linker_script, render_firmware
 from .apps import APPS
@@ -61,11 +62,12 @@ class Firmware:
 
 def build_firmware(
     model_dir: Path, name: str, board: Board, region_banks: Sequence[str], app: str, build_dir: Path,
-    *, whole_api: bool = False,
+    *, whole_api: bool = False, slots: Slots | None = None,
 ) -> Firmware:  # fmt: skip
     """Compile model ``name`` in ``model_dir`` for ``board`` and link it, everything in ``build_dir``.
 
-    whole_api: keep all functions of the model's API, also those that ``app`` does not call.
+    whole_api: keep all functions of the model's API, also those that ``app`` does not call. slots: of saved states;
+    the image must leave their flash free.
     ``board`` may be what :func:`.emulation.emulation_board` returns. The model's own firmware/ folder is not used.
     Raises DoesNotFitError where the linker runs out of a memory, ToolMissingError, or TinyTrainError with the
     compiler's words.
@@ -74,7 +76,7 @@ def build_firmware(
     model_dir, build_dir = model_dir.resolve(), build_dir.resolve()
     shutil.rmtree(build_dir / "firmware", ignore_errors=True)
     trains = (model_dir / f"{name}_train.c").exists()
-    rendered = render_firmware(board, name, region_banks, APPS[app])
+    rendered = render_firmware(board, name, region_banks, APPS[app], slots)
     for path, text in rendered.items():
         target = build_dir / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +100,7 @@ def build_firmware(
     elf = build_dir / f"{name}_{app}.elf"
     api = _global_functions(objects[0])  # <name>.c
     keep = [*APPS[app].keep, *(api if whole_api else ())]
-    _link(elf, objects, board, build_dir / linker_script(board), keep)
+    _link(elf, objects, board, build_dir / linker_script(board), keep, slots)
     sizes = {
         str(source.relative_to(root)): _object_size(path)
         for source, path in zip(sources, objects, strict=True)
@@ -114,7 +116,9 @@ def _compile(command: Sequence[str]) -> None:
         raise TinyTrainError(f"{' '.join(command)}\nfailed:\n{result.stderr.strip()}")
 
 
-def _link(elf: Path, objects: Sequence[Path], board: Board, script: Path, keep: Sequence[str]) -> None:
+def _link(
+    elf: Path, objects: Sequence[Path], board: Board, script: Path, keep: Sequence[str], slots: Slots | None
+) -> None:
     command = [
         *(COMPILER, *board.cpu_flags, *LINK_FLAGS, "-T", str(script)),
         *(f"-Wl,--undefined={symbol}" for symbol in keep),
@@ -127,7 +131,9 @@ def _link(elf: Path, objects: Sequence[Path], board: Board, script: Path, keep: 
     overflows = dict(re.findall(r"region [`'](\w+)' overflowed by (\d+) bytes", result.stderr))
     if not overflows:
         raise TinyTrainError(f"{' '.join(command)}\nfailed:\n{result.stderr.strip()}")
-    sizes = {"FLASH": board.flash_bytes} | {bank.name: bank.bytes for bank in board.banks}
+    sizes = {"FLASH": (slots.origin if slots else board.flash.end) - board.flash.origin} | {
+        bank.name: bank.bytes for bank in board.banks
+    }
     lines = [
         f"  {memory}: needs {sizes[memory] + int(excess):,} bytes, has {sizes[memory]:,}: {int(excess):,} too many"
         for memory, excess in overflows.items()
