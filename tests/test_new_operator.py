@@ -18,7 +18,7 @@ from tinytrain_compiler import compile_model, resources
 from tinytrain_compiler.compiled import load_compiled
 from tinytrain_compiler.emulate import emulate
 from tinytrain_compiler.errors import UnsupportedModelError
-from tinytrain_compiler.frontends.onnx import qdq_importer, support
+from tinytrain_compiler.frontends.onnx import qdq_importer, rule
 from tinytrain_compiler.graph import Node, Tensor
 from tinytrain_compiler.graph.gradient import Gradient
 from tinytrain_compiler.ops import Int8, Kernel, Operator, base, register
@@ -94,7 +94,7 @@ def build(importer: qdq_importer.QdqImporter, node: onnx.NodeProto) -> qdq_impor
     return qdq_importer.Pending(node, "abs", (x.name,), x.shape, AbsAttributes())
 
 
-def rule(c: support.Context) -> support.Findings:
+def any_shape(c: rule.Context) -> rule.Findings:
     """Any shape."""
     yield from ()
 
@@ -104,14 +104,14 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator while a test runs."""
     monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
     monkeypatch.setattr(qdq_importer, "BUILDERS", dict(qdq_importer.BUILDERS))
-    monkeypatch.setattr(support, "_RULES", dict(support._RULES))
+    monkeypatch.setattr(rule, "_RULES", dict(rule._RULES))
     monkeypatch.setattr(resources, "_template_folders", list(resources._template_folders))
     template = tmp_path / "mine" / "kernels" / "abs" / "forward.portable.c.j2"
     template.parent.mkdir(parents=True)
     template.write_text(TEMPLATE)
     register(Abs(), templates=tmp_path / "mine")
     qdq_importer.builder("Abs")(build)
-    support.support_rule("Abs")(rule)
+    rule.support_rule("Abs")(any_shape)
 
 
 def model(path: Path) -> Path:

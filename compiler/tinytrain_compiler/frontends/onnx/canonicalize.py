@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import onnx
 
-from ...errors import UsageError
-from .file import input_shape, is_quantized
+from .file import is_quantized
 from .float_passes.activations import hoist_activations, merge_activations
 from .float_passes.affine import fold_affine
 from .float_passes.cleanup import name_nodes, remove_no_ops
@@ -21,7 +19,7 @@ from .float_passes.fold_constants import fold_constants
 from .float_passes.matmul import matmul_to_gemm, normalize_gemm
 from .float_passes.pooling import reduce_mean_to_pool
 from .float_passes.reshapes import unify_reshapes
-from .float_passes.runtime import new_session, optimize
+from .float_passes.runtime import optimize
 from .float_passes.windows import explicit_windows
 
 TARGET_OPSET = 17
@@ -46,14 +44,12 @@ _PASSES: tuple[Pass, ...] = (
 def canonicalize(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The canonical form of a loaded and supported model (load_model, check_supported), as a new proto.
 
-    A quantised model (QDQ) only gets its windows and names spelled out. Raises UsageError where onnxruntime
-    cannot run the model: shapes of weights that don't fit show nowhere else.
+    A quantised model (QDQ) only gets its windows and names spelled out.
     """
     quantized = is_quantized(proto)
     proto = onnx.ModelProto.FromString(proto.SerializeToString())
     # onnxruntime refuses two nodes of one name, and some of ONNX's spellings of padding.
     _apply((name_nodes, explicit_windows), proto)
-    _dry_run(proto)
     if not quantized:
         if default_opset(proto) < TARGET_OPSET:
             from onnx import version_converter
@@ -72,15 +68,6 @@ def _apply(passes: Sequence[Pass], proto: onnx.ModelProto) -> None:
         editor.remove_unused()
         editor.refresh()
         _verify(proto, each.__name__)
-
-
-def _dry_run(proto: onnx.ModelProto) -> None:
-    name, zeros = proto.graph.input[0].name, np.zeros(input_shape(proto), dtype=np.float32)
-    try:
-        new_session(proto).run(None, {name: zeros})
-    except Exception as e:  # onnxruntime's exceptions share no base class of their own
-        text = " ".join(str(e).split())
-        raise UsageError(f"the model cannot be run, its layers don't fit together: {text}; export it again") from e
 
 
 def _verify(proto: onnx.ModelProto, after: str) -> None:

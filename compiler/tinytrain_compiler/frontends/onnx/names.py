@@ -55,7 +55,7 @@ def make_legible(proto: onnx.ModelProto) -> None:
     """Give every node and tensor, in place, a name that can be shown; no two nodes share one. Good names stay."""
     graph = proto.graph
     taken = {info.name for info in [*graph.input, *graph.output, *graph.initializer]}
-    taken |= {name for node in graph.node for name in (*node.input, *node.output)}
+    taken |= {name for node in graph.node for name in (node.name, *node.input, *node.output)}
     fresh = _fresh(taken)
     renamed: dict[str, str] = {}
 
@@ -73,7 +73,6 @@ def make_legible(proto: onnx.ModelProto) -> None:
             name = legible(node.name)
             node.name = fresh(name) if name in seen else name
             seen.add(node.name)
-    taken.update(seen)
 
 
 def _fresh(taken: set[str]) -> Callable[[str], str]:
