@@ -49,7 +49,7 @@ def main() -> None:
         with console.status(f"{directory}: emulating"):
             ran, differ = measure(model, task, args.copies)
         costs = Costs.of(ran)
-        console.print(f"[bold]{model.name}[/], {model.report['training']['policy']}, emulated {model.board.core}")
+        console.print(f"[bold]{model.name}[/], {model.report['policy']}, emulated {model.board.core}")
         console.print(counted(model, costs, task))
         console.print(f"{differ} of {len(ran.learnt):,} learnt bytes differ from this machine's with the same cache")
         console.print(checked(model, ran, costs, task, args.copies))
@@ -116,7 +116,7 @@ class Whole:
     @classmethod
     def of(cls, model: CompiledModel, costs: Costs, count: int, epochs: int, copies: int) -> Whole:
         fisher_passes = model.report["training"]["fisher_passes"]
-        again = count * epochs if HEADS[model.report["training"]["head"]].recomputes else 0
+        again = count * epochs if HEADS[model.report["head"]].recomputes else 0
         measured = min(FISHER_SAMPLES, count) if fisher_passes else 0
         if copies == 0:
             fresh_measured, fresh = measured * fisher_passes, count + again + count * epochs

@@ -33,7 +33,8 @@ def main() -> None:
     print(f"instructions per step: {found['instructions_per_step']:,}")
     for part, what in (("forward", "forward"), ("loss", "loss"), ("backward", "backward and update")):
         print(f"  {what}: {found[f'instructions_{part}']:,}")
-    print(f"bytes learnt: {found['learnt_bytes']:,}, {found['mismatched_bytes']} differ from this machine's")
+    state, wrong = found["training_state_bytes"], found["mismatched_bytes"]
+    print(f"training state: {state:,} bytes, {wrong} differ from this machine's")
     print(f"SRAM without stack: {sram['total_bytes']:,} bytes, {_added(sram):,} of them for training")
     print(f"stack used: {found['stack_bytes']:,}, at most {bound:,} by {model.name}_train() itself")
     if args.profile:

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 import onnx
 import pytest
+from jsonschema import Draft202012Validator
 from onnx_models import small_cnn
 from tinytrain_compiler import Artifacts, cli, compile_model
+from tinytrain_compiler.report.schema import Report, json_schema
 from tinytrain_compiler.targets.host import HostModel
 
 
@@ -41,6 +43,22 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         return Ran(code, out, err)
 
     return call
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_report_validates() -> Iterator[None]:
+    """Whatever a test compiles, its report is what the schema says."""
+    validator = Draft202012Validator(json_schema())
+    original = Report.as_json
+
+    def checked(self: Report) -> dict[str, Any]:
+        report = original(self)
+        validator.validate(report)
+        return report
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Report, "as_json", checked)
+        yield
 
 
 @pytest.fixture(scope="session")

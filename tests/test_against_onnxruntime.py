@@ -125,7 +125,7 @@ def test_qdq_model_may_leave_its_padding_to_the_operator(auto_pad: str, tmp_path
     x = b.conv(b.input, 3, 8, (4, 3), strides=[1, 2], auto_pad=auto_pad)
     proto = b.build(b.conv(x, 8, 8, 2, group=8, auto_pad=auto_pad))
     samples = np.random.default_rng(0).standard_normal((16, 3, 8, 11)).astype(np.float32)
-    check(quantize(onnx.shape_inference.infer_shapes(proto), Calibration(samples, "random", False)), tmp_path)
+    check(quantize(onnx.shape_inference.infer_shapes(proto), Calibration(samples, "random", len(samples))), tmp_path)
 
 
 def test_qdq_model_is_taken_as_it_is(tmp_path: Path, small_model: Path) -> None:

@@ -42,7 +42,7 @@ def test_pictures_of_the_right_size_are_only_normalised(tmp_path: Path) -> None:
     np.testing.assert_array_equal(c.samples, expected)
     assert c.samples.dtype == np.float32
     assert c.samples.flags.c_contiguous
-    assert c.description == "5 of 5 pictures in data.npz (images)"
+    assert (c.source, c.array, c.available) == ("data.npz", "images", 5)
     assert not c.is_generated
 
 
@@ -79,7 +79,7 @@ def test_float_arrays_are_taken_as_they_are(tmp_path: Path, shape: tuple[int, ..
     source = npz(tmp_path, a_labels=np.arange(7.0), mfcc=values)
     c = load_calibration(source, GREY, mean=5, std=7)
     np.testing.assert_array_equal(c.samples, values.reshape(7, 1, 8, 10).astype(np.float32))
-    assert "7 of 7 samples in data.npz (mfcc)" in c.description
+    assert (c.source, c.array, c.available) == ("data.npz", "mfcc", 7)
 
 
 def test_float_nhwc_is_transposed_and_nchw_is_not(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
     for shape in (RGB, GREY):
         c = load_calibration(tmp_path, shape, mean=0, std=1)
         np.testing.assert_allclose(c.samples.mean((1, 2, 3)), [30, 10, 0, 20], atol=1)  # sorted by path
-        assert c.description == f"4 of 4 pictures in {tmp_path.name}"
+        assert (c.source, c.array, c.available) == (tmp_path.name, None, 4)
 
 
 @pytest.mark.parametrize(("limit", "chosen"), [(3, [0, 3, 6]), (10, list(range(10))), (99, list(range(10)))])
@@ -114,14 +114,14 @@ def test_the_choice_is_spread_evenly_and_fixed(tmp_path: Path, limit: int, chose
     images = np.broadcast_to(np.arange(10, dtype=np.uint8)[:, None, None], (10, 8, 10))
     c = load_calibration(npz(tmp_path, images=images), GREY, mean=0, std=1, limit=limit)
     assert c.samples[:, 0, 0, 0].tolist() == chosen
-    assert c.description.startswith(f"{len(chosen)} of 10 pictures")
+    assert (len(c.samples), c.available) == (len(chosen), 10)
 
 
 @pytest.mark.parametrize("shape", [RGB, GREY, (1, 5, 8, 10), (1, 640), (1, 1, 1, 1)])
 def test_generated_noise(shape: tuple[int, ...]) -> None:
     c = load_calibration(None, shape, seed=3)
     assert c.is_generated
-    assert "accuracy is unverified" in c.description
+    assert (c.source, c.available) == (None, 64)
     assert c.samples.shape == (64, *shape[1:])
     assert np.abs(c.samples).max() <= 1
     np.testing.assert_array_equal(c.samples, load_calibration(None, shape, seed=3).samples)

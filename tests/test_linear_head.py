@@ -337,9 +337,9 @@ def test_its_state_is_counted(small_model: Path, compiled_small: Artifacts) -> N
     linear = compile_model(small_model, "stm32f746", classes=4, head="linear")
     size = linear_bytes(4, linear.report["model"]["features"]["bytes"])
     training = linear.report["training"]
-    assert (training["policy"], training["head"], training["head_bytes"]) == ("none", "linear", size)
-    assert training["learnt_bytes"] == size
-    assert (compiled_small.report["training"]["head"], compiled_small.name) == ("prototype", linear.name)
+    assert (linear.report["policy"], linear.report["head"], training["head_bytes"]) == ("none", "linear", size)
+    assert training["training_state_bytes"] == size
+    assert (compiled_small.report["training"], compiled_small.report["head"]) == (None, "prototype")
     arenas = [a.report["memory"]["sram"]["arena_bytes"] for a in (compiled_small, linear)]
     assert size <= arenas[1] - arenas[0] <= size + 64
     assert b"--head linear" in linear.files["manifest.json"]

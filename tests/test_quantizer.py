@@ -31,7 +31,7 @@ def quantized(
     b = ModelBuilder(shape)
     proto = canonicalize(fold_constants(b.build(build(b))))
     x = samples(*shape[1:]) if x is None else x
-    return proto, quantize(proto, Calibration(x, "test", False)), x
+    return proto, quantize(proto, Calibration(x, "test", len(x))), x
 
 
 def scale_of(proto: onnx.ModelProto, integers: str) -> tuple[float, int]:
@@ -144,7 +144,7 @@ def test_pools_and_reshapes_share_their_inputs_scale() -> None:
 
 def test_same_input_same_bytes() -> None:
     proto = canonicalize(fold_constants(small_cnn()))
-    calibration = Calibration(samples(3, 12, 12), "test", False)
+    calibration = Calibration(samples(3, 12, 12), "test", 0)
     before = proto.SerializeToString()
     first, second = (quantize(proto, calibration).SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
@@ -155,7 +155,7 @@ def test_agreement_progress_and_integers(capfd: pytest.CaptureFixture[str]) -> N
     proto = canonicalize(fold_constants(small_cnn()))
     x = samples(3, 12, 12, n=40)
     seen: list[tuple[int, int]] = []
-    qdq = quantize(proto, Calibration(x, "test", False), lambda done, total: seen.append((done, total)))
+    qdq = quantize(proto, Calibration(x, "test", len(x)), lambda done, total: seen.append((done, total)))
     assert seen == [(i, 40) for i in range(41)]
     assert top1_agreement(proto, qdq, x) > 0.8
     assert top1_agreement(proto, proto, x) == 1.0

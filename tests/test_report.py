@@ -6,8 +6,11 @@ import io
 import json
 from typing import Any
 
+import numpy as np
 import pytest
+from conftest import Cli
 from graphs import GraphBuilder
+from jsonschema import Draft202012Validator, ValidationError
 from networks import NETWORKS
 from rich.console import Console
 from test_training import network
@@ -17,9 +20,13 @@ from tinytrain_compiler.fit.budget import session_bytes
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.lowering import lower
 from tinytrain_compiler.memory import Buffer, Extra, Span
-from tinytrain_compiler.report import build_report, print_report
-from tinytrain_compiler.report.terminal import BAR
+from tinytrain_compiler.quantize.calibration import Calibration
+from tinytrain_compiler.report.build import build_report
+from tinytrain_compiler.report.schema import json_schema
+from tinytrain_compiler.report.terminal import BAR, print_report
 from tinytrain_compiler.training.scheme import Scheme
+
+NO_DATA = Calibration(np.zeros((4, 3, 8, 8), np.float32), None, 4)
 
 
 def report_of(
@@ -29,10 +36,10 @@ def report_of(
     inference, lowered = lower(graph, target, "net", 10), lower(graph, target, "net", 10, scheme)
     return build_report(
         graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
-        name="net", source="net.onnx", sha256="0" * 64, calibration="nothing", top1_agreement=agreement, classes=10,
+        name="net", source="net.onnx", sha256="0" * 64, calibration=NO_DATA, top1_agreement=agreement, classes=10,
         policy="none" if scheme is None else "sparse-update", training=lowered.training, inference=inference.plan,
         slots=lowered.slots,
-    )  # fmt: skip
+    ).as_json()  # fmt: skip
 
 
 def text_of(report: dict[str, Any]) -> str:
@@ -56,7 +63,7 @@ def test_macs_and_bytes_are_counted_per_layer() -> None:
     assert report["model"]["macs"] == sum(macs.values())
     assert report["model"]["parameters"] == (8 * 27 + 8) + (8 * 9 + 8) + (6 * 4 + 6) + (5 * 6 + 5)
     assert layers["conv"]["weight_bytes"] == 8 * 28 + 8 * 8, "rows padded to words, bias and multiplier each int32"
-    assert layers["flatten"]["kernel"] == "none (same bytes)"
+    assert layers["flatten"]["kernel"] is None
     assert layers["grouped"]["kernel"] == "net_conv2d_1x1_4x3x8_6_g2"
     assert (layers["conv"]["input_shape"], layers["conv"]["output_shape"]) == ([8, 6, 3], [4, 3, 8])
 
@@ -73,7 +80,7 @@ def test_memory_adds_up(name: str) -> None:
     assert flash["weights_bytes"] >= sum(layer["weight_bytes"] for layer in report["layers"])
     assert sram["arena_bytes"] == max(b["offset"] + b["bytes"] for b in report["buffers"])
     live = [
-        sum(b["bytes"] for b in report["buffers"] if b["first_layer"] <= step <= b["last_layer"])
+        sum(b["bytes"] for b in report["buffers"] if b["first_step"] <= step <= b["last_step"])
         for step in range(len(report["layers"]))
     ]
     assert sram["lower_bound_bytes"] <= max(live)
@@ -124,15 +131,15 @@ def test_purposes_at_the_peak_add_up_to_the_lower_bound() -> None:
     assert sum(use["at_peak_bytes"].values()) == sram["lower_bound_bytes"]
     step = use["peak"]["step"]
     for purpose, size in use["at_peak_bytes"].items():
-        live = [b for b in buffers if b["purpose"] == purpose and b["first_layer"] <= step <= b["last_layer"]]
+        live = [b for b in buffers if b["purpose"] == purpose and b["first_step"] <= step <= b["last_step"]]
         # A buffer that an operator takes over may shrink, so for inference its largest size is only a bound.
         assert size <= sum(b["bytes"] for b in live)
         assert purpose == "inference" or size == sum(b["bytes"] for b in live)
         assert use["largest_bytes"][purpose] >= size
     assert all(use["largest_bytes"].values()), "this network's training has buffers of every purpose"
     assert use["largest_bytes"]["loss"] == 160, "two int64 a class"
-    assert use["largest_bytes"]["learnt"] == -(-report["training"]["learnt_bytes"] // 16) * 16
-    assert report["steps"] == 1 + max(b["last_layer"] for b in buffers)
+    assert use["largest_bytes"]["learnt"] == -(-report["training"]["training_state_bytes"] // 16) * 16
+    assert report["steps"] == 1 + max(b["last_step"] for b in buffers)
 
 
 def test_every_buffer_has_the_purpose_of_its_name() -> None:
@@ -182,7 +189,7 @@ def test_training_section_says_what_learns() -> None:
     graph, scheme = network()
     report = report_of(graph, scheme=scheme)
     training = report["training"]
-    assert training["policy"] == "sparse-update"
+    assert (report["policy"], report["head"]) == ("sparse-update", "prototype")
     layers = {layer["name"]: layer for layer in training["layers"]}
     assert set(layers) == set(scheme.layers)
     assert layers["expand"] == {"name": "expand", "channels": 4, "limit": 4, "weights": 18 * 4, "biases": 18}
@@ -191,4 +198,46 @@ def test_training_section_says_what_learns() -> None:
     assert training["weights"] == sum(layer["weights"] for layer in training["layers"])
     assert training["biases"] == sum(layer["biases"] for layer in training["layers"])
     assert training["saturation"]["weight_delta"] == 32767 / 256
-    assert report_of(graph)["training"] == {"policy": "none", "head": "prototype"}
+    assert report_of(graph)["training"] is None
+
+
+# -- the contract --------------------------------------------------------------------------------
+
+
+def test_schema_is_printed_and_says_what_every_key_means(run_cli: Cli) -> None:
+    ran = run_cli("tinytrain", "report-schema")
+    assert ran.code == 0
+    schema = json.loads(ran.out)
+    assert schema == json_schema()
+    Draft202012Validator.check_schema(schema)
+    assert all(record["description"] for record in schema["$defs"].values())
+    assert schema["$defs"]["Storage"]["properties"]["state_bytes"]["description"].startswith("<NAME>_STATE_BYTES")
+
+
+@pytest.mark.parametrize("change", ["missing", "unknown", "type"])
+def test_schema_refuses_what_is_no_report(compiled_small: Artifacts, change: str) -> None:
+    report = json.loads(compiled_small.files["report.json"])
+    if change == "missing":
+        del report["memory"]["sram"]["arena_bytes"]
+    elif change == "unknown":
+        report["memory"]["sram"]["arena_bites"] = 1
+    else:
+        report["storage"]["slots"] = "two"
+    with pytest.raises(ValidationError):
+        Draft202012Validator(json_schema()).validate(report)
+
+
+def sentences(value: Any) -> list[str]:
+    """Strings of a report with a space in them."""
+    if isinstance(value, dict):
+        return [text for inner in value.values() for text in sentences(inner)]
+    if isinstance(value, list):
+        return [text for inner in value for text in sentences(inner)]
+    return [value] if isinstance(value, str) and " " in value else []
+
+
+def test_no_sentence_stands_in_a_field(compiled_small: Artifacts) -> None:
+    """The board's own description and the names of buffers that no tensor names are all the prose there is."""
+    report = json.loads(compiled_small.files["report.json"])
+    allowed = {report["board"]["description"], *(b["name"] for b in report["buffers"] if not b["tensors"])}
+    assert set(sentences(report)) <= allowed

@@ -27,7 +27,7 @@ from .output_folder import check_output, json_bytes, manifest_of, write_files
 from .passes import run_passes
 from .quantize.calibration import Calibration, CalibrationData
 from .quantize.input_bytes import pixel_map, quantize_samples
-from .report import build_report
+from .report.build import build_report
 from .training.formats import formats as formats_of
 from .training.heads import PROTOTYPE, head_kind
 from .training.options import learning_options
@@ -51,7 +51,7 @@ class Artifacts:
     board: Board
     graph: Graph
     plan: MemoryPlan
-    report: dict[str, Any]
+    report: dict[str, Any]  # report.json; report/schema.py says what each key means
     files: dict[str, bytes]  # every emitted file, by path relative to the directory
 
 
@@ -132,10 +132,10 @@ def compile_model(
     progress("generating C")
     report = build_report(
         graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
-        name=prefix, source=path.name, sha256=imported.sha256, calibration=imported.samples.description,
+        name=prefix, source=path.name, sha256=imported.sha256, calibration=imported.samples,
         top1_agreement=imported.top1_agreement, classes=classes, policy=policy, head=head, training=lowered.training,
         inference=inference.plan, slots=lowered.slots,
-    )  # fmt: skip
+    ).as_json()  # fmt: skip
     pixels = None if imported.samples.are_floats else pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
     if policy != "none":

@@ -79,7 +79,7 @@ def emulate(
     }
     if ran.profile is not None:
         found["profile"] = {symbol: n // len(inputs) for symbol, n in ran.profile.items()}
-    if "learnt_bytes" in model.report["training"]:
+    if model.report["training"] is not None:
         found["training"] = emulate_training(model, core_of=core_of, profile=profile, progress=progress)
     return found
 
@@ -96,7 +96,7 @@ def emulate_training(
 ) -> dict[str, Any]:
     """Train on a few test inputs on QEMU and compare every byte that was learnt with this machine's C.
 
-    Returns policy, head, steps, mismatched_bytes, learnt_bytes, instructions_per_step and of these
+    Returns policy, head, steps, mismatched_bytes, training_state_bytes, instructions_per_step and of these
     instructions_forward, instructions_loss and instructions_backward (updates included), fisher_samples and the
     instructions_fisher that measuring on all of them took, stack_bytes (deepest, the
     emulator's program included) and, with `profile`, instructions per function and step.
@@ -104,7 +104,7 @@ def emulate_training(
     training = model.report["training"]
     task = short_training(model.inputs(samples), model.report["model"]["classes"], epochs)
     measured = measure_training(
-        model.directory, model.name, core_of or model.board, model.region_banks, task, head=training["head"],
+        model.directory, model.name, core_of or model.board, model.region_banks, task, head=model.report["head"],
         fisher_passes=training["fisher_passes"], profile=profile, timeout_s=timeout_s, progress=progress,
     )  # fmt: skip
     ran = measured.ran
@@ -115,11 +115,11 @@ def emulate_training(
         learnt = host.learnt(model.report)
     step = ran.per_step
     found = {
-        "policy": training["policy"],
-        "head": training["head"],
+        "policy": model.report["policy"],
+        "head": model.report["head"],
         "steps": task.steps,
         "mismatched_bytes": sum(a != b for a, b in zip(learnt, ran.learnt[: len(learnt)], strict=True)),
-        "learnt_bytes": len(learnt),
+        "training_state_bytes": len(learnt),
         "instructions_per_step": step.total,
         "instructions_forward": step.forward,
         "instructions_loss": step.loss,

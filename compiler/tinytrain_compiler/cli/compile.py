@@ -97,7 +97,7 @@ def compile_command(
 
     from ..compile import compile_model, default_name
     from ..passes import PIPELINE
-    from ..report import print_report
+    from ..report.terminal import print_report
 
     known = ("all", "import", *(step.name for step in PIPELINE))
     if dump_after is not None and dump_after not in known:

@@ -79,7 +79,7 @@ def echo_bounds(bounds: dict[str, int]) -> None:
 def echo_training(found: dict[str, Any]) -> None:
     click.echo(
         f"training ({found['policy']}, {found['head']} head): {found['steps']} steps, {found['mismatched_bytes']} of "
-        f"{found['learnt_bytes']:,} learnt bytes differ from this machine's"
+        f"{found['training_state_bytes']:,} bytes of training state differ from this machine's"
     )
     click.echo(
         f"{found['instructions_per_step']:,} instructions per step: forward {found['instructions_forward']:,}, loss "

@@ -10,6 +10,7 @@ from .compile import compile_command
 from .emulate import emulate
 from .evaluate import evaluate
 from .ops import ops
+from .report_schema import report_schema
 from .stack import stack
 from .verify import verify
 
@@ -20,7 +21,7 @@ def tinytrain() -> None:
     """Compile pretrained ONNX networks into C that runs, and learns, on microcontrollers."""
 
 
-for command in (compile_command, verify, emulate, stack, evaluate, boards, ops):
+for command in (compile_command, verify, emulate, stack, evaluate, boards, ops, report_schema):
     tinytrain.add_command(command)
 
 PROGRAMS: dict[str, click.Command] = {"tinytrain": tinytrain, "tinytrain-compile": compile_command}

@@ -20,7 +20,7 @@ SELECTOR_OF = {"tinytrain": SELECTORS[0]} | {selector: selector for selector in 
 
 def head_of(model: CompiledModel, options: LearnerOptions) -> HeadKind:
     """The head asked for, else the folder's. Raises UsageError where there is none of the name."""
-    return head_kind(options.head or model.report["training"]["head"])
+    return head_kind(options.head or model.report["head"])
 
 
 def write_policy(model: CompiledModel, options: LearnerOptions, policy: str, directory: Path) -> Lowered:

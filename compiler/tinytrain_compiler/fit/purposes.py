@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ..graph import Graph
 from ..memory import PURPOSES, Buffer, Purpose
 from ..training.plan import TrainingPlan
 from ..training.scheme import backward_nodes
+
+Phase = Literal["forward", "loss", "backward"]
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,19 @@ def purpose_use(buffers: Sequence[Buffer]) -> PurposeUse:
     )
 
 
-def step_name(graph: Graph, training: TrainingPlan | None, step: int) -> str:
-    """A planner's step in words: "forward of conv1", "loss", "backward of conv1"."""
+def step_at(graph: Graph, training: TrainingPlan | None, step: int) -> tuple[Phase, str | None]:
+    """A planner's step as its phase and its layer; the loss has none."""
     if step < len(graph.nodes):
-        return f"forward of {graph.nodes[step].name}"
+        return "forward", graph.nodes[step].name
     if step == len(graph.nodes) or training is None:
-        return "loss"
-    return f"backward of {backward_nodes(graph, training.scheme)[step - len(graph.nodes) - 1].name}"
+        return "loss", None
+    return "backward", backward_nodes(graph, training.scheme)[step - len(graph.nodes) - 1].name
+
+
+def step_name(graph: Graph, training: TrainingPlan | None, step: int) -> str:
+    """A planner's step in words: "forward pass of conv1", "loss", "backward pass of conv1"."""
+    return phase_text(*step_at(graph, training, step))
+
+
+def phase_text(phase: Phase, layer: str | None) -> str:
+    return phase if layer is None else f"{phase} pass of {layer}"

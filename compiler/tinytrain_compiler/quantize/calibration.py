@@ -27,9 +27,15 @@ class Calibration:
     """What the quantiser learns its ranges from."""
 
     samples: Floats  # (n, C, H, W) or (n, F), as the model's input takes them
-    description: str  # for reports: what they are and how many; no paths
-    is_generated: bool  # nobody's data, so accuracy is unverified
+    source: str | None  # name of the folder or file, no path; None: generated noise
+    available: int  # samples that the source has
+    array: str | None = None  # its key in an .npz
     are_floats: bool = False  # given in the model's own units: what it takes are not pictures
+
+    @property
+    def is_generated(self) -> bool:
+        """Nobody's data, so accuracy is unverified."""
+        return self.source is None
 
 
 @dataclass(frozen=True)
@@ -68,26 +74,24 @@ def load_calibration(
     if source is None:
         pixels = noise_pixels(tuple(input_shape[1:]), seed)
         samples = _normalize(pixels, input_shape, mean, std)
-        what = f"{len(samples)} generated 1/f-noise samples, so accuracy is unverified"
-        return Calibration(samples, what, is_generated=True)
-    source, are_floats = Path(source), False
+        return Calibration(samples, None, len(samples))
+    source = Path(source)
     if source.is_dir():
-        samples, what = _from_folder(source, input_shape, mean, std, limit)
+        found = _from_folder(source, input_shape, mean, std, limit)
     elif not source.exists():
         raise UsageError(f"calibration data {source} does not exist; pass a folder of pictures, an .npz or an .npy")
     elif source.suffix.lower() in (".npz", ".npy"):
-        samples, what, are_floats = _from_arrays(source, input_shape, mean, std, limit)
+        found = _from_arrays(source, input_shape, mean, std, limit)
     else:
         raise UsageError(
             f"calibration data {source} is neither a folder of pictures nor an .npz or .npy file; "
             "put pictures in a folder, or save an array with numpy.savez"
         )
-    wrong = int(np.count_nonzero(~np.isfinite(samples).reshape(len(samples), -1).all(1)))
+    count = len(found.samples)
+    wrong = int(np.count_nonzero(~np.isfinite(found.samples).reshape(count, -1).all(1)))
     if wrong:
-        raise UsageError(
-            f"calibration data {source}: {wrong} of {len(samples)} samples hold NaN or infinity; remove them"
-        )
-    return Calibration(samples, what, is_generated=False, are_floats=are_floats)
+        raise UsageError(f"calibration data {source}: {wrong} of {count} samples hold NaN or infinity; remove them")
+    return found
 
 
 def pixels_to_input(images: Pixels, input_shape: Sequence[int], mean: Numbers, std: Numbers) -> Floats:
@@ -176,9 +180,7 @@ def _choose(count: int, limit: int) -> list[int]:
     return list(range(count)) if count <= limit else [i * count // limit for i in range(limit)]
 
 
-def _from_folder(
-    folder: Path, input_shape: Sequence[int], mean: Numbers, std: Numbers, limit: int
-) -> tuple[Floats, str]:
+def _from_folder(folder: Path, input_shape: Sequence[int], mean: Numbers, std: Numbers, limit: int) -> Calibration:
     from PIL import Image
 
     if len(input_shape) != 4 or input_shape[1] not in (1, 3):
@@ -198,27 +200,23 @@ def _from_folder(
         except Exception as e:  # PIL's decoders raise whatever they come across
             raise UsageError(f"calibration picture {files[i]} cannot be read: {e}; replace or remove it") from e
         pictures.append(pixels_to_input(picture[None], input_shape, mean, std)[0])
-    return np.stack(pictures), f"{len(pictures)} of {len(files)} pictures in {folder.resolve().name}"
+    return Calibration(np.stack(pictures), folder.resolve().name, len(files))
 
 
-def _from_arrays(
-    file: Path, input_shape: Sequence[int], mean: Numbers, std: Numbers, limit: int
-) -> tuple[Floats, str, bool]:
-    """Samples, what they are, and whether they are floats in the model's own units."""
+def _from_arrays(file: Path, input_shape: Sequence[int], mean: Numbers, std: Numbers, limit: int) -> Calibration:
     arrays = _read_arrays(file)
     for key, array in arrays.items():
         total = len(array) if array.ndim else 0
-        name = f"{file.name}" + (f" ({key})" if key else "")
         if key in ("images", "") and array.dtype == np.uint8 and array.ndim in (3, 4) and array.size:
             try:
                 samples = pixels_to_input(array[_choose(total, limit)], input_shape, mean, std)
             except UsageError as e:
                 raise UsageError(f"calibration data {file}, {key or 'array'}: {e}") from e
-            return samples, f"{len(samples)} of {total} pictures in {name}", False
+            return Calibration(samples, file.name, total, key or None)
         if array.dtype.kind == "f" and total:
             fitted = fit_floats(array, input_shape, _choose(total, limit))
             if fitted is not None:
-                return fitted, f"{len(fitted)} of {total} samples in {name}", True
+                return Calibration(fitted, file.name, total, key or None, are_floats=True)
     raise UsageError(_no_array_fits(file, arrays, input_shape))
 
 

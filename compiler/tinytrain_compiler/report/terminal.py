@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..fit.purposes import phase_text
 from ..fit.storage import why_not, would_fit
 from ..memory import NoSlots
 from ..memory.slots import DECLINED
@@ -38,8 +39,8 @@ def print_memory_map(report: dict[str, Any], console: Console) -> None:
         buffers = [b for b in report["buffers"] if b["region"] == index]
         row_bytes = -(-region["bytes"] // MAP_ROWS)
         console.print(
-            f"[italic]memory map: {region['bytes']:,} bytes in {region['bank']}, a column a layer{backward}, "
-            f"{row_bytes:,} bytes a row; all offsets are in {report['model']['name']}_arena.h"
+            f"[italic]memory map: {region['bytes']:,} bytes in {region['bank']}, columns are layers{backward}, "
+            f"one row is {row_bytes:,} bytes; all offsets are in {report['model']['name']}_arena.h"
         )
         for row in reversed(range(MAP_ROWS)):
             line = Text(f"{row * row_bytes:>9,} ", style="dim")
@@ -52,7 +53,7 @@ def _cell(buffers: list[dict[str, Any]], step: int, start: int, end: int) -> tup
     """Letter and style of what fills most of the addresses start .. end during a layer."""
 
     def overlap(b: dict[str, Any]) -> int:
-        if not b["first_layer"] <= step <= b["last_layer"]:
+        if not b["first_step"] <= step <= b["last_step"]:
             return 0
         return max(0, min(end, int(b["offset"] + b["bytes"])) - max(start, int(b["offset"])))
 
@@ -65,9 +66,10 @@ def _cell(buffers: list[dict[str, Any]], step: int, start: int, end: int) -> tup
 def print_purposes(sram: dict[str, Any], console: Console) -> None:
     """The arena by purpose, for a model that trains: at the step that needs most, and each purpose's own most."""
     use = sram["by_purpose"]
+    peak = use["peak"]
     table = Table(title="arena by purpose", title_justify="left")
     table.add_column("purpose")
-    table.add_column(f"bytes at {use['peak']['during']}", justify="right", overflow="fold")
+    table.add_column(f"bytes at {phase_text(peak['phase'], peak['layer'])}", justify="right", overflow="fold")
     table.add_column(f"of {sram['lower_bound_bytes']:,}", width=BAR)
     table.add_column("most at any step", justify="right")
     begin = 0
@@ -101,12 +103,13 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         layers.add_row(
             layer["name"], layer["op"], _shape(layer["input_shape"]), _shape(layer["output_shape"]),
             _count(layer["macs"]), _count(layer["weight_bytes"]),
-            layer["kernel"].removeprefix(prefix),
+            (layer["kernel"] or "none (same bytes)").removeprefix(prefix),
         )  # fmt: skip
     console.print(layers)
 
     print_memory_map(report, console)
-    if report["training"]["policy"] != "none":
+    training = report["training"]
+    if training is not None:
         print_purposes(report["memory"]["sram"], console)
 
     sram, flash = report["memory"]["sram"], report["memory"]["flash"]
@@ -130,14 +133,13 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         fit.add_row("  slots of saved states", f"{flash['slots_bytes']:,}", "", "")
     console.print(fit)
 
-    training = report["training"]
-    if training.get("selection"):
-        _print_selection(training["selection"], training["fisher_passes"], console)
-    if "learnt_bytes" in training:
+    if training is not None:
+        if training["selection"] is not None:
+            _print_selection(training["selection"], training["fisher_passes"], console)
         console.print(
-            f"policy {training['policy']}, {training['head']} head: "
+            f"policy {report['policy']}, {report['head']} head: "
             f"{training['weights']:,} weights and {training['biases']:,} biases of {len(training['layers'])} layers "
-            f"learn; {training['learnt_bytes']:,} arena bytes hold what is learnt"
+            f"are trained; the training state takes {training['training_state_bytes']:,} bytes of the arena"
         )
     storage = report["storage"]
     _print_storage(storage, console)
@@ -147,7 +149,7 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         f"{report['model']['macs']:,} MACs, {report['model']['parameters']:,} parameters; "
         f"arena {sram['arena_bytes']:,} bytes = {sram['arena_to_lower_bound']:.3f} x the lower bound"
     )
-    console.print(f"calibrated on {quantization['calibration']}")
+    console.print(f"calibrated on {_calibration(quantization['calibration'])}")
     if agreement is not None:
         console.print(f"top-1 agreement of int8 with float on these samples: {agreement:.1%}")
 
@@ -168,6 +170,13 @@ def _print_storage(storage: dict[str, Any], console: Console) -> None:
         console.print(f"  {line}")
 
 
+def _calibration(facts: dict[str, Any]) -> str:
+    if facts["source"] is None:
+        return f"{facts['samples']} generated 1/f-noise samples, so accuracy is unverified"
+    array = f" ({facts['array']})" if facts["array"] else ""
+    return f"{facts['samples']} of {facts['available']} samples of {facts['source']}{array}"
+
+
 def _print_selection(selection: dict[str, Any], passes: int, console: Console) -> None:
     """Layers whose channels the device chooses; all others learn their biases or nothing."""
     table = Table(title="what the device may choose from, and the cost of one input channel", title_justify="left")
@@ -186,5 +195,5 @@ def _print_selection(selection: dict[str, Any], passes: int, console: Console) -
     console.print(
         f"selector {selection['selector']}, "
         + (f"{passes} {'pass' if passes == 1 else 'passes'} over the samples, " if passes else "")
-        + ("any number of MACs" if macs is None else f"at most {macs:,} MACs of weight gradients a step")
+        + ("no MAC limit" if macs is None else f"at most {macs:,} MACs of weight gradients a step")
     )

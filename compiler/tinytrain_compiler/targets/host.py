@@ -214,7 +214,7 @@ class HostModel:
     def learnt(self, report: Mapping[str, Any]) -> bytes:
         """All that the layers, the head and selected channels have learnt. report: report.json's, of this model."""
         place = next(buffer for buffer in report["buffers"] if buffer["purpose"] == "learnt")
-        size = report["training"]["learnt_bytes"]
+        size = report["training"]["training_state_bytes"]
         return self.region(place["region"])[place["offset"] : place["offset"] + size].tobytes()
 
     @property
