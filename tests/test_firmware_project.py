@@ -9,6 +9,8 @@ import threading
 from pathlib import Path
 
 import pytest
+import test_selection
+import test_training
 from elftools.elf.elffile import ELFFile
 from tinytrain_compiler.boards import Board, list_boards, load_board
 from tinytrain_compiler.errors import DoesNotFitError, UsageError
@@ -19,6 +21,9 @@ from tinytrain_compiler.resources import BOARDS
 from tinytrain_compiler.targets.apps import APPS
 from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import Firmware, build_firmware, read_symbols
+from tinytrain_compiler.training.formats import formats
+from tinytrain_compiler.training.heads import HEADS
+from tinytrain_compiler.training.options import LearningOptions
 from tools import fake_crc, require_or_skip, write_fake_model
 
 ALL_BOARDS = list_boards()
@@ -174,6 +179,10 @@ emulation = { qemu_machine = "lm3s6965evb" }
 
 
 def _first_line(firmware: Firmware, machine: str) -> str:
+    return _lines(firmware, machine, 1)[0]
+
+
+def _lines(firmware: Firmware, machine: str, count: int) -> list[str]:
     """What the firmware prints on its UART under QEMU; it never ends by itself."""
     command = ["qemu-system-arm", "-M", machine, "-display", "none", "-monitor", "none", "-serial", "stdio"]
     command += ["-kernel", str(firmware.elf)]
@@ -182,7 +191,7 @@ def _first_line(firmware: Firmware, machine: str) -> str:
         watchdog.start()
         try:
             assert process.stdout
-            return process.stdout.readline().decode()
+            return [process.stdout.readline().decode() for _ in range(count)]
         finally:
             watchdog.cancel()
             process.kill()
@@ -218,6 +227,73 @@ def test_selftest_firmware_reports_failure(tmp_path: Path, sabotage: str, verdic
     assert re.fullmatch(f"tinytrain: fake self-test {verdict}\r\n", _first_line(firmware, "mps2-an500"))
 
 
+def _with_setup(tmp_path: Path, steps: str) -> Board:
+    """The AN500 whose port is set up by these steps first."""
+    text = (BOARDS / "mps2_an500.toml").read_text().replace("baud = 115_200\n", f"baud = 115_200\nsetup = [{steps}]\n")
+    (tmp_path / "own.toml").write_text(text)
+    return load_board(tmp_path / "own.toml")
+
+
+def test_a_fault_before_the_port_is_up_is_reported(tmp_path: Path) -> None:
+    """It was printed on a port that had not been started."""
+    require_or_skip("qemu-system-arm")
+    board = _with_setup(tmp_path, '{ at = 0x50000000, write = 1, why = "nothing is there" }')
+    line = _first_line(_build(tmp_path, board), "mps2-an500")
+    assert re.fullmatch(r"tinytrain: fake self-test FAILED fault pc 0x[0-9a-f]{8} cause 0x00008200\r\n", line)
+
+
+def test_a_port_that_never_becomes_ready_does_not_hold_the_program(tmp_path: Path) -> None:
+    require_or_skip("qemu-system-arm")
+    board = _with_setup(tmp_path, '{ at = 0x20300000, wait = 1, why = "RAM that nobody sets" }')
+    line = _first_line(_build(tmp_path, board), "mps2-an500")
+    assert line == f"tinytrain: fake self-test ok crc {fake_crc():#010x}\r\n"
+
+
+@pytest.mark.parametrize("name", ALL_BOARDS)
+def test_the_divider_says_which_clock_it_assumes(name: str) -> None:
+    board = load_board(name)
+    driver = _files(board, "selftest")["firmware/uart.c"]
+    assert f"{board.uart.baud} baud from a clock of {board.uart.clock_hz} Hz" in driver
+    assert f"#define DIVIDER {board.uart.divider}u\n" in driver
+
+
+TRAINED = [
+    ("stm32f746", "prototype", "int16", "nearest", None),
+    ("stm32f746", "prototype", "float32", "stochastic", None),
+    ("rp2040", "linear", "int16", "nearest", None),
+    ("nrf52840dk", "prototype", "int16", "nearest", "fisher"),
+]
+
+
+@pytest.mark.parametrize(("name", "head", "gradients", "rounding", "selector"), TRAINED)
+def test_the_self_test_trains(
+    name: str, head: str, gradients: str, rounding: str, selector: str | None, tmp_path: Path
+) -> None:
+    require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
+    case: test_training.Case | test_selection.Case
+    if selector:
+        options = LearningOptions(HEADS[head], formats(gradients, rounding), test_selection.POOL, selector)
+        case = test_selection.Case(tmp_path, options, name)
+    else:
+        case = test_training.Case(tmp_path, name, HEADS[head], gradients=gradients, rounding=rounding)
+    machine = emulation_board(load_board(name))
+    banks = emulation_banks(machine, case.lowered.plan.region_banks)
+
+    def verdicts(build: str) -> list[str]:
+        firmware = build_firmware(case.directory, "net", machine, banks, "selftest", tmp_path / build)
+        return _lines(firmware, machine.machines["qemu"], 2)
+
+    inference, training = verdicts("build")
+    assert re.fullmatch(r"tinytrain: net self-test ok crc 0x[0-9a-f]{8}\r\n", inference)
+    assert re.fullmatch(r"tinytrain: net training self-test ok crc 0x[0-9a-f]{8}\r\n", training)
+    # A learning rate of another size is noticed: what is compared depends on the updates.
+    source = case.directory / "net_train.c"
+    source.write_text(re.sub(r"\.rate = [^,]*,", ".rate = 0.0001f,", source.read_text()))
+    inference, training = verdicts("broken")
+    assert "net self-test ok" in inference
+    assert "net training self-test FAILED crc" in training
+
+
 def test_emulation_keeps_the_core_of_the_target() -> None:
     board = emulation_board(load_board("rp2040"))
     assert (board.machines["qemu"], board.core, board.boot_stage) == ("mps2-an385", "cortex-m0plus", None)
@@ -232,6 +308,32 @@ def _write_project(directory: Path, name: str, board: Board) -> Path:
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_text(text)
     return directory
+
+
+def test_a_build_for_this_machine_says_that_it_made_no_firmware(tmp_path: Path) -> None:
+    require_or_skip("cmake", "cc")
+    project = _write_project(tmp_path / "fake", "fake", load_board("stm32f746"))
+    output = _cmake(project)
+    assert (
+        "no firmware; for stm32f746: cmake -B build-stm32f746 -DCMAKE_TOOLCHAIN_FILE=cmake/arm-none-eabi.cmake"
+        in output
+    )
+
+
+@pytest.mark.parametrize("name", ALL_BOARDS)
+def test_the_folder_says_how_to_build_flash_and_listen(name: str) -> None:
+    board = load_board(name)
+    text = render_project(board, "fake", _banks(board), trains=True)["README.md"]
+    assert "cmake -B build -DCMAKE_TOOLCHAIN_FILE=cmake/arm-none-eabi.cmake\ncmake --build build\n" in text
+    assert board.flashing
+    for way in board.flashing:
+        assert f"\n{way.tool}:\n" in text
+    assert re.search(r"build/fake\.(elf|bin|hex)", text)
+    assert not re.search(r"\{(elf|bin|hex|address)\}", text)
+    assert f"{board.uart.baud} baud, 8 data bits, no parity, 1 stop bit" in text
+    assert board.uart.terminal in text
+    assert "tinytrain: fake training self-test ok crc" in text
+    assert "tt_last_fault" in text
 
 
 def _cmake(source: Path, *options: str) -> str:
@@ -251,7 +353,8 @@ def test_cmake_builds_the_same_image(tmp_path: Path, name: str) -> None:
     output = _cmake(project, "-DCMAKE_TOOLCHAIN_FILE=cmake/arm-none-eabi.cmake")
     assert "text" in output  # size's table
     ours = build_firmware(project, "fake", board, _banks(board), "selftest", tmp_path / "ours")
-    assert (project / "build" / "fake.elf").exists()
+    for suffix in ("elf", "hex"):
+        assert (project / "build" / f"fake.{suffix}").exists()
     assert (project / "build" / "fake.bin").stat().st_size == ours.flash_bytes
 
 

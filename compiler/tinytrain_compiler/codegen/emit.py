@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..graph import Graph, Node
 from ..memory import MemoryPlan, renamed
-from ..ops import Int8, operator_of
+from ..ops import operator_of
 from ..quantize.input_bytes import PixelMap
-from ..reference import run
 from ..runtime_abi import RUNTIME_VERSION, inference_asserts, training_asserts
 from ..runtime_files import runtime_files
 from ..training.plan import TrainingPlan
 from ..version import __version__
+from . import selftest
 from .digest import state_digest
 from .kernels import KernelTable, function_text, has_params, headers
 from .names import Names
@@ -24,7 +21,6 @@ from .render import c_comment, c_name, c_string, c_type, render
 from .training import TrainingText
 from .training_float import FloatTrainingText
 
-SELFTEST_SEED = 1
 TRAINING_TEXT = {"int16": TrainingText, "float32": FloatTrainingText}  # by gradient format
 
 
@@ -63,17 +59,6 @@ def emit_sources(
     return files | {f"runtime/{path}": text for path, text in runtime_files(info.head, gradients).items()}
 
 
-def selftest_input(count: int) -> Int8:
-    """int8 (count,): the xorshift32 bytes that <name>_selftest_input() fills in."""
-    state, values = SELFTEST_SEED, np.empty(count, np.uint8)
-    for i in range(count):
-        state ^= (state << 13) & 0xFFFFFFFF
-        state ^= state >> 17
-        state ^= (state << 5) & 0xFFFFFFFF
-        values[i] = state >> 24
-    return values.view(np.int8)
-
-
 def _context(
     graph: Graph, plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: TrainingPlan | None
 ) -> dict[str, Any]:
@@ -104,8 +89,11 @@ def _context(
         "training": text.context() if text is not None else None,
         "functions": functions,
         "headers": {"firmware": headers(functions, host=False), "host": headers(functions, host=True)},
-        "selftest_seed": SELFTEST_SEED,
-        "selftest_crc": _selftest_crc(graph),
+        "selftest": {
+            "seed": selftest.SEED,
+            "crc": selftest.inference_crc(graph),
+            "training_crc": 0 if training is None else selftest.training_crc(graph, training, info.classes),
+        },
         "digest": state_digest(graph, training, info.pixels),
     }
 
@@ -172,8 +160,3 @@ def _describe(graph: Graph, node: Node) -> str:
     macs = operator_of(node).macs(node, graph.tensors)
     text = f"{c_name(node.name)}: {node.op}, {' + '.join(shape(i) for i in node.inputs)} -> {shape(node.output)}"
     return text + (f", {macs:,} MACs" if macs else "")
-
-
-def _selftest_crc(graph: Graph) -> int:
-    output, features = run(graph, selftest_input(graph.tensors[graph.input].bytes))
-    return zlib.crc32(features.tobytes(), zlib.crc32(output.tobytes()))

@@ -14,4 +14,10 @@ def _files(project: Project) -> dict[str, str]:
     }
 
 
-CMAKE = ProjectFormat("cmake", _files)
+CMAKE = ProjectFormat(
+    "cmake",
+    _files,
+    ("cmake -B build -DCMAKE_TOOLCHAIN_FILE=cmake/arm-none-eabi.cmake", "cmake --build build"),
+    lambda project: f"build/{project.name}",
+    "CMake: `add_subdirectory(NAME)`, then `target_link_libraries(your_firmware NAME)`. `NAME.h` says what to call.",
+)

@@ -44,3 +44,6 @@ class ProjectFormat:
 
     name: str
     files: Callable[[Project], Mapping[str, str]]
+    commands: tuple[str, ...]  # that build the firmware, in the folder
+    image: Callable[[Project], str]  # path of what they make, without .elf, .bin and .hex
+    use: str  # how another project takes the model in; NAME stands for the model's

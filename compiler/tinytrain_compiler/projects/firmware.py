@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..boards import Board
+from ..codegen import selftest
 from ..codegen.render import render
 from ..memory import Slots
 
@@ -19,7 +20,7 @@ _REGISTER_ACCESS = {
     "write": "REGISTER({0}) = {1};",
     "set": "REGISTER({0}) |= {1};",
     "clear": "REGISTER({0}) &= ~{1};",
-    "wait": "while ((REGISTER({0}) & {1}) != {1}) {{}}",
+    "wait": "wait_for({0}, {1}, {1});",
 }
 
 
@@ -48,12 +49,12 @@ SELFTEST = App(
 
 
 def render_firmware(
-    board: Board, name: str, region_banks: Sequence[str], app: App, slots: Slots | None = None
+    board: Board, name: str, region_banks: Sequence[str], app: App, trains: bool = False, slots: Slots | None = None
 ) -> dict[str, str]:
     """The firmware around model ``name``: relative path -> text. Same arguments, same text.
 
-    region_banks: for each memory region of the plan, the name of the board's bank it is placed in. slots: flash that
-    is left out for saved states.
+    region_banks: for each memory region of the plan, the name of the board's bank it is placed in. trains: the
+    self-test does, too. slots: flash that is left out for saved states.
     Raises UsageError for a bank that the board does not have.
     """
     for bank in region_banks:
@@ -69,7 +70,7 @@ def render_firmware(
         files["firmware/boot_stage.c"] = "firmware/boot_stage.c"
     if slots:
         files[f"{name}_storage.h"] = "firmware/storage.h"
-    context = _context(board, name, region_banks, slots)
+    context = _context(board, name, region_banks, slots) | {"trains": trains}
     return {path: render(f"{template}.j2", **context) for path, template in files.items()}
 
 
@@ -83,6 +84,7 @@ def _context(board: Board, name: str, region_banks: Sequence[str], slots: Slots 
         "region_banks": tuple(region_banks),
         "region_arguments": "".join(f", region{i}, {name.upper()}_REGION{i}_BYTES" for i in range(len(region_banks))),
         "system": board.banks[0].name,
+        "selftest": selftest,
         "slots": slots,
         "image_room": (slots.origin if slots else board.flash.end) - board.flash.origin,
         "boot_bytes": board.boot_stage.bytes if board.boot_stage else 0,

@@ -76,7 +76,7 @@ def build_firmware(
     model_dir, build_dir = model_dir.resolve(), build_dir.resolve()
     shutil.rmtree(build_dir / "firmware", ignore_errors=True)
     trains = (model_dir / f"{name}_train.c").exists()
-    rendered = render_firmware(board, name, region_banks, APPS[app], slots)
+    rendered = render_firmware(board, name, region_banks, APPS[app], trains, slots)
     for path, text in rendered.items():
         target = build_dir / path
         target.parent.mkdir(parents=True, exist_ok=True)
