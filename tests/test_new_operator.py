@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tinytrain_compiler.frontends.onnx.reader  # noqa: F401  (registers builders and rules)
 from onnx_models import ModelBuilder
 from tinytrain_compiler import compile_model, resources
 from tinytrain_compiler.compiled import load_compiled
