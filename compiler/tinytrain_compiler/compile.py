@@ -36,7 +36,7 @@ from .training.policies import scheme_for
 DEFAULT_MEAN = DEFAULT_STD = (127.5,)
 CALIBRATION_SAMPLES = 256
 TEST_INPUTS = 24
-COMPARED_INPUTS = 2  # with the oracle, operator by operator
+COMPARED_INPUTS = 4  # with the oracle, operator by operator
 MAX_FEATURES = 16384  # the head's 64-bit sums hold this many
 
 Progress = Callable[[str], None]

@@ -64,7 +64,7 @@ def _against(oracle: Oracle, model: CompiledModel, inputs: Int8, outputs: Int8) 
         "elements": int(steps.sum()),
         "within_one_step": _within_one(steps),
         "identical": float(steps[0] / steps.sum()),
-        "largest_step": int(np.flatnonzero(steps).max()),
+        "largest_step": int(np.flatnonzero(steps).max(initial=0)),
         "top1_agreement": float(np.mean(outputs.argmax(1) == expected.argmax(1))),
         "end_to_end_within_one_step": _within_one(end_to_end),
         "end_to_end_largest_step": int(np.flatnonzero(end_to_end).max()),

@@ -48,7 +48,7 @@ def _checked_window(window: Window, shape: tuple[int, ...], expected: tuple[int,
 def conv(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
     attrs = attributes(node)
     x = importer.activation(node.input[0])
-    weights = importer.integer_weights(node.input[1])
+    weights = importer.integer_weights(node.input[1], axis=0)
     w = weights.values.transpose(0, 2, 3, 1).astype(np.int8)  # OIHW -> OHWI
     out = importer.shape_of(node.output[0])
     window = _checked_window(_window(attrs, (w.shape[1], w.shape[2]), *x.shape[:2]), x.shape, out)
@@ -64,7 +64,7 @@ def conv(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
         {
             "weights": np.ascontiguousarray(w),
             "weight_scales": np.broadcast_to(weights.scale, len(w)).copy(),
-            "bias_real": np.zeros(len(w)) if bias is None else bias.values.reshape(-1) * bias.scale,
+            "bias_real": np.zeros(len(w)) if bias is None else bias.real.reshape(-1),
         },
     )
 
@@ -84,13 +84,13 @@ def matmul(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
 
 def _fully_connected(importer: QdqImporter, node: onnx.NodeProto, transposed: bool) -> Pending:
     x = importer.activation(node.input[0])
-    weights = importer.integer_weights(node.input[1])
+    weights = importer.integer_weights(node.input[1], axis=0 if transposed else 1)
     w = (weights.values if transposed else weights.values.T).astype(np.int8)
     if x.name in importer.flattened:  # columns from NCHW to the memory's NHWC order
         h, width, c = importer.flattened[x.name]
         w = w.reshape(len(w), c, h, width).transpose(0, 2, 3, 1).reshape(len(w), -1)
     bias = importer.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-    real = np.zeros(len(w)) if bias is None else np.broadcast_to((bias.values * bias.scale).reshape(-1), len(w))
+    real = np.zeros(len(w)) if bias is None else np.broadcast_to(bias.real.reshape(-1), len(w))
     return Pending(
         node, "fully_connected", (x.name,), (len(w),), FullyConnectedAttributes(),
         {
@@ -142,7 +142,7 @@ def clip(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
     if node.op_type == "Clip":
         limits = [importer.constant(n) if n else None for n in (*node.input[1:], "", "")[:2]]
         low, high = (
-            default if c is None else float((c.values * c.scale).reshape(()))
+            default if c is None else float(c.real.reshape(()))
             for c, default in zip(limits, (-np.inf, np.inf), strict=True)
         )
     pending = importer.pending.pop(node.input[0], None)

@@ -21,14 +21,21 @@ from ...graph import Graph, Node, Quantization, Tensor, verify
 from ...graph.quantization import INT8_MAX, INT8_MIN
 from ...ops import operator_of, registered
 from ...ops.lookup import LookupAttributes
+from .scales import along, scales_of
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A quantised initializer: real = scale * (values - zero_point), along `axis` where scale has several."""
+    """A quantised initializer, its zero point already taken off: real = scale * values."""
 
     values: NDArray[Any]
-    scale: NDArray[np.float64]  # (1,) or (channels,)
+    scale: NDArray[np.float64]  # (1,), or one for each index of `axis`
+    axis: int = 0
+
+    @property
+    def real(self) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = self.values * along(self.scale, self.axis, self.values.ndim)
+        return found
 
 
 @dataclass
@@ -87,6 +94,7 @@ class QdqImporter:
         self.nodes: list[Node] = []
         self.activations: dict[str, str] = {}  # float name -> tensor
         self.quantized: dict[str, str] = {}  # int8 name -> tensor
+        self.types: dict[str, np.dtype[Any]] = {}  # int8 name -> its type in the file, int8 or uint8
         self.constants: dict[str, Constant] = {}  # float name -> quantised initializer
         self.pending: dict[str, Pending] = {}  # float name -> operator
         self.flattened: dict[str, tuple[int, ...]] = {}  # vector tensor -> (H, W, C) whose memory order it keeps
@@ -137,19 +145,38 @@ class QdqImporter:
     def _dequantize(self, node: onnx.NodeProto) -> None:
         source, name = node.input[0], node.output[0]
         if source in self.initializers:
-            scale = self.initializers[node.input[1]].astype(np.float64).reshape(-1)
-            values = self.initializers[source].astype(np.int64)
-            zero = self.initializers[node.input[2]].astype(np.int64) if len(node.input) > 2 else np.zeros(1, np.int64)
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-            if zero.size > 1:
-                zero = zero.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])
-            self.constants[name] = Constant(values - zero, scale)
+            integers = self.initializers[source]
+            scales = scales_of(node, self.initializers, integers.dtype)
+            axis = scales.axis % max(integers.ndim, 1)
+            values = integers.astype(np.int64) - along(scales.zero, axis, integers.ndim)
+            self.constants[name] = Constant(values, scales.scale, axis)
         else:
-            self.activations[name] = self.quantized[source]
+            tensor = self.tensors[self.quantized[source]]
+            self._check_same_scales(scales_of(node, self.initializers, self.types[source]).quantization, tensor)
+            self.activations[name] = tensor.name
+
+    @staticmethod
+    def _check_same_scales(found: Quantization | None, tensor: Tensor) -> None:
+        q = tensor.quantization
+        if found != q:
+            had = "one scale an axis" if found is None else f"scale {found.scale:.6g}, zero point {found.zero_point}"
+            raise UnsupportedNodeError(
+                f"it reads '{tensor.name}' with another scale or zero point ({had}) than it was quantised with "
+                f"({q.scale:.6g}, {q.zero_point})",
+                "give both the same; a change of scale is a DequantizeLinear and a QuantizeLinear",
+            )
 
     def _quantize(self, node: onnx.NodeProto, graph_input: str) -> None:
         source, name = node.input[0], node.output[0]
-        quantization = self._quantization(node)
+        quantization, self.types[name] = self._quantization(node)
+        if source == graph_input and source in self.activations:
+            first = self.tensors[self.activations[source]]
+            if first.quantization != quantization:
+                raise UnsupportedNodeError(
+                    "it quantises the model's input a second time, with another scale", "quantise the input once"
+                )
+            self.quantized[name] = first.name
+            return
         if source in self.activations:  # a change of scale alone
             previous = self.tensors[self.activations[source]]
             if previous.quantization == quantization:
@@ -239,8 +266,14 @@ class QdqImporter:
             f"its weight '{name}' is not a constant", "only layers with fixed weights can be compiled"
         )
 
-    def integer_weights(self, name: str) -> Constant:
+    def integer_weights(self, name: str, axis: int) -> Constant:
+        """int8 weights with one scale, or one for each output, which is numbered along `axis`."""
         constant = self.constant(name)
+        if constant.scale.size > 1 and constant.axis != axis:
+            raise UnsupportedNodeError(
+                f"the scales of its weight '{name}' run along axis {constant.axis}, its outputs along axis {axis}",
+                f"quantise weights per tensor, or per output (axis={axis})",
+            )
         if constant.values.dtype.kind != "i" or np.abs(constant.values).max(initial=0) > 128:
             raise UnsupportedNodeError(f"its weight '{name}' is not int8", "quantise weights to int8")
         if constant.values.max(initial=0) > INT8_MAX:
@@ -251,16 +284,15 @@ class QdqImporter:
 
     # -- internals -----------------------------------------------------------------------------
 
-    def _quantization(self, node: onnx.NodeProto) -> Quantization:
-        scale = self.initializers[node.input[1]]
-        zero = self.initializers[node.input[2]] if len(node.input) > 2 else np.uint8(0)
-        if scale.size != 1 or zero.dtype not in (np.int8, np.uint8):
+    def _quantization(self, node: onnx.NodeProto) -> tuple[Quantization, np.dtype[Any]]:
+        """Of a QuantizeLinear's output, and the type it has in the file."""
+        scales = scales_of(node, self.initializers)
+        if scales.quantization is None:
             raise UnsupportedNodeError(
-                "activations need one scale a tensor and 8 bits", "quantise activations per tensor to int8"
+                f"activations need one scale a tensor and 8 bits, it has {scales.scale.size} and {scales.dtype}",
+                "quantise activations per tensor to int8",
             )
-        # uint8 activations are the same steps, numbered from -128
-        offset = 128 if zero.dtype == np.uint8 else 0
-        return Quantization(float(scale.reshape(())), int(zero.reshape(())) - offset)
+        return scales.quantization, scales.dtype
 
     def _tensor(self, name: str, shape: tuple[int, ...], quantization: Quantization) -> str:
         name = name.removesuffix("_QuantizeLinear_Input")  # onnxruntime renames what stands before a QuantizeLinear

@@ -18,6 +18,7 @@ from .oracle import OnnxOracle, OrtSession
 from .outline import outline
 from .qdq import import_qdq
 from .quantizer import quantize
+from .scales import with_scalar_scales
 from .support import check_supported
 
 Progress = Callable[[str], None]
@@ -34,8 +35,9 @@ def read_onnx(
     check(outline(loaded.proto))
     progress("reading calibration data")
     samples = calibration.load(input_shape(loaded.proto))
-    qdq, agreement = loaded.proto, None
-    if not is_quantized(qdq):
+    if is_quantized(loaded.proto):
+        qdq, agreement = with_scalar_scales(loaded.proto), None
+    else:
         qdq, agreement = _quantized(loaded.proto, samples, progress)
     progress("importing the quantised graph")
     return ImportedModel(import_qdq(qdq), loaded.sha256, samples, OnnxOracle(qdq), agreement, loaded.notes)
