@@ -21,9 +21,12 @@ from typing import Any
 
 from tinytrain_compiler.compile import compile_model
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
-from tinytrain_compiler.evaluate import EPOCHS, LearnerOptions, evaluate, load_episodes, load_pack
+from tinytrain_compiler.evaluate import EPOCHS, LearnerOptions, evaluate, load_episodes, load_pack, policies_named
 from tinytrain_compiler.evaluate.statistics import average, estimate
 from tinytrain_compiler.training.formats import DEFAULT, GRADIENTS, ROUNDINGS
+from tinytrain_compiler.training.policies import policies_with, policy_options
+from tinytrain_compiler.training.policy import Policy
+from tinytrain_compiler.training.selectors import SELECTORS
 
 SCHEMES = Path(__file__).parents[1] / "examples" / "schemes"
 CLASSES = 20
@@ -38,6 +41,8 @@ SCHEME_OF = {
     "mobilenetv2_w035_128": "mobilenetv2_w035_49kb.toml",
     "proxylessnas_w03_128": "proxylessnas_w03_49kb.toml",
 }
+OPTIONS = [option.name for option in policy_options()]
+SCHEMED = (*policies_with("scheme"), *SELECTORS)  # selectors stand for tinytrain
 
 Results = dict[str, dict[str, dict[str, list[float]]]]  # backbone -> variant -> pack -> accuracy of each episode
 
@@ -49,18 +54,21 @@ def compiled(models: Path, data: Path, backbone: str, folder: Path) -> CompiledM
     return load_compiled(folder / backbone)
 
 
-def options_of(backbone: str, variant: str) -> tuple[str, LearnerOptions]:
+def options_of(backbone: str, variant: str) -> tuple[Policy, LearnerOptions]:
     """A variant is a policy, and after colons what differs from its defaults: sparse-update:gradients=float32."""
-    policy, *changes = variant.split(":")
+    name, *changes = variant.split(":")
+    given: dict[str, Any] = {"scheme": SCHEMES / SCHEME_OF[backbone]} if name in SCHEMED else {}
     # A copy for each epoch is a fresh one each: what is kept saves time, and is too much for a board.
-    values: dict[str, Any] = {"scheme": SCHEMES / SCHEME_OF[backbone], "copies": EPOCHS}
+    values: dict[str, Any] = {"copies": EPOCHS}
     for change in changes:
         key, _, value = change.partition("=")
         if key in ("gradients", "rounding"):
             values["formats"] = replace(values.get("formats", DEFAULT), **{key: {**GRADIENTS, **ROUNDINGS}[value]})
+        elif key in OPTIONS:
+            given[key] = number(value)
         else:
-            values[key] = Path(value) if key == "scheme" else number(value)
-    return policy, LearnerOptions(**values)
+            values[key] = number(value)
+    return policies_named([name], given)[name], LearnerOptions(**values)
 
 
 def number(text: str) -> int | float | str | None:
@@ -85,9 +93,9 @@ def run(args: argparse.Namespace, results: Results) -> None:
                     pack = load_pack(args.data / f"{name}.npz")
                     episodes = load_episodes(args.data / "episodes.json", pack)
                     policy, options = options_of(backbone, variant)
-                    found = evaluate(model, pack, episodes, [policy], count=args.episodes or count, epochs=EPOCHS,
-                                     options=options, workers=args.jobs, emulation=False)  # fmt: skip
-                    known[name] = found["policies"][policy]["per_episode"]
+                    found = evaluate(model, pack, episodes, {variant: policy}, count=args.episodes or count,
+                                     epochs=EPOCHS, options=options, workers=args.jobs, emulation=False)  # fmt: skip
+                    known[name] = found["policies"][variant]["per_episode"]
                     args.results.write_text(json.dumps(results))
                     print(f"{backbone} {variant} {name}: {estimate(known[name])}", flush=True)
 

@@ -31,7 +31,8 @@ from tinytrain_compiler.evaluate.statistics import average, estimate
 from tinytrain_compiler.frontends.onnx.canonicalize import canonicalize
 from tinytrain_compiler.frontends.onnx.file import load_model
 from tinytrain_compiler.reference.draws import mix
-from tinytrain_compiler.training.policies import scheme_for
+from tinytrain_compiler.training.policies import SparseUpdate
+from tinytrain_compiler.training.trainable import trainable_layers
 
 if TYPE_CHECKING:
     from float_training import Network, Task
@@ -53,8 +54,7 @@ class Study:
         compile_model(args.model, "stm32f746", folder, calibration=args.packs[0], name="net")
         self._model: CompiledModel = load_compiled(folder)  # for its input bytes and its layers' names
         graph = self._model.graph
-        scheme = scheme_for(graph, "sparse-update", args.scheme)
-        assert scheme is not None
+        scheme = SparseUpdate(args.scheme).scheme(trainable_layers(graph))
         self.network: Network = Network(canonicalize(load_model(args.model).proto), graph.features, scheme)
         self.packs = {path.stem: load_pack(path) for path in args.packs}
         self.episodes = {name: load_episodes(args.episodes_file, pack) for name, pack in self.packs.items()}

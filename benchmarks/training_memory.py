@@ -80,7 +80,7 @@ def compiled_sram(source: Path, board: str, pack: Path, scheme: Path, pool: int)
     with tempfile.TemporaryDirectory() as folder:
         report = compile_model(
             source, board, Path(folder) / "net", calibration=pack, classes=10, name="net", policy="tinytrain",
-            scheme=scheme, pool=1024 * pool,
+            scheme=scheme, pool=pool,
         ).report  # fmt: skip
     sram: dict[str, Any] = report["memory"]["sram"]
     return sram

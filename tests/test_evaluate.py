@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,29 +14,36 @@ import numpy as np
 import pytest
 from conftest import Cli
 from rich.console import Console
-from tinytrain_compiler import Artifacts
+from tinytrain_compiler import Artifacts, compile_model
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
 from tinytrain_compiler.errors import TinyTrainError, UnsupportedModelError, UsageError
 from tinytrain_compiler.evaluate import (
-    CLEAN,
-    POLICIES,
     Episode,
+    HostLearner,
     LearnerOptions,
     Pack,
     TrainStats,
     evaluate,
+    host_learner,
     instructions,
     markdown,
+    policies_named,
     print_results,
     run_episodes,
     sample_episodes,
 )  # fmt: skip
-from tinytrain_compiler.evaluate.learner import PrototypeLearner
+from tinytrain_compiler.evaluate.learner import Factory
+from tinytrain_compiler.evaluate.policies import evaluated_names
 from tinytrain_compiler.evaluate.statistics import average, estimate, paired_difference, t_quantile
 from tinytrain_compiler.evaluate.tables import differences
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.reference import run
 from tinytrain_compiler.reference.head import PrototypeHead
+from tinytrain_compiler.runtime_abi import CLEAN
+from tinytrain_compiler.targets.host import HostLayout, Trained
+from tinytrain_compiler.training.heads import HEADS
+from tinytrain_compiler.training.policies import POLICIES, NoPolicy
+from tinytrain_compiler.training.selectors import SELECTORS
 from tools import require_or_skip
 
 # -- statistics ----------------------------------------------------------------------------------
@@ -110,10 +118,13 @@ def episodes(pack: Pack) -> list[Episode]:
     return sample_episodes(pack, way=3, shot=2, queries=4, count=3, seed=1)
 
 
-class Recorder(PrototypeLearner):
+class Recorder(HostLearner):
     """Prototypes, and a record of everything it was shown. Enrols its augmented pictures, so they matter."""
 
     log: list[Any] = []  # noqa: RUF012  (shared on purpose)
+
+    def __init__(self, model: CompiledModel, options: LearnerOptions) -> None:
+        super().__init__(model, options, NoPolicy())
 
     def enroll(self, x: Int8, label: int) -> None:
         self.log.append(("enroll", x.tobytes(), label))
@@ -137,24 +148,35 @@ class Other(Recorder):
     pass
 
 
-class Broken(PrototypeLearner):
+class Broken(HostLearner):
     """Fails with an error that cannot be sent between processes as it is."""
 
     def __init__(self, model: CompiledModel, options: LearnerOptions) -> None:
         raise UnsupportedModelError([])
 
 
-@pytest.fixture
-def policies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, factory in {"recorder": Recorder, "other": Other, "broken": Broken}.items():
-        monkeypatch.setitem(POLICIES, name, factory)
+@pytest.fixture(autouse=True)
+def no_log() -> None:
     Recorder.log = []
     Other.log = []
 
 
+def learners(*names: str) -> dict[str, Factory]:
+    """Those above, and policies."""
+    own: dict[str, Factory] = {"recorder": Recorder, "other": Other, "broken": Broken}
+    return {n: own[n] if n in own else partial(HostLearner, policy=policies_named([n])[n]) for n in names}
+
+
 def test_result_has_exactly_the_agreed_form(model: CompiledModel, pack: Pack, episodes: list[Episode]) -> None:
     seen: list[tuple[int, int]] = []
-    found = evaluate(model, pack, episodes, ["none"], count=2, progress=lambda done, total: seen.append((done, total)))
+    found = evaluate(
+        model,
+        pack,
+        episodes,
+        policies_named(["none"]),
+        count=2,
+        progress=lambda done, total: seen.append((done, total)),
+    )
     assert set(found) == {"pack", "episodes", "policies"}
     assert found["pack"] == "stripes"
     assert found["episodes"] == 2
@@ -175,7 +197,7 @@ def test_result_has_exactly_the_agreed_form(model: CompiledModel, pack: Pack, ep
 def test_policy_none_is_the_reference_head(model: CompiledModel, pack: Pack, episodes: list[Episode]) -> None:
     from tinytrain_compiler.evaluate import to_inputs
 
-    found = evaluate(model, pack, episodes, ["none"])["policies"]["none"]["per_episode"]
+    found = evaluate(model, pack, episodes, policies_named(["none"]))["policies"]["none"]["per_episode"]
     tensor = model.graph.tensors[model.graph.features]
     for episode, accuracy in zip(episodes, found, strict=True):
         head = PrototypeHead(3, tensor.bytes, tensor.quantization.zero_point)
@@ -188,9 +210,8 @@ def test_policy_none_is_the_reference_head(model: CompiledModel, pack: Pack, epi
         assert accuracy == pytest.approx(100 * np.mean(right))
 
 
-@pytest.mark.usefixtures("policies")
 def test_every_policy_sees_the_same(model: CompiledModel, pack: Pack, episodes: list[Episode]) -> None:
-    found = run_episodes(model, pack, episodes, ["recorder", "none", "other"], epochs=2, seed=3)
+    found = run_episodes(model, pack, episodes, learners("recorder", "none", "other"), epochs=2, seed=3)
     assert Recorder.log == Other.log
     assert len(Recorder.log) == 3 * (6 + 3 * 6 + 12)
     assert [r.accuracy for r in found["recorder"]] == [r.accuracy for r in found["other"]]
@@ -202,38 +223,35 @@ def test_every_policy_sees_the_same(model: CompiledModel, pack: Pack, episodes: 
     assert len(set(augmented)) == len(augmented) == 36  # a new picture for every sample, epoch and episode
 
 
-@pytest.mark.usefixtures("policies")
 def test_an_episode_does_not_depend_on_the_others(model: CompiledModel, pack: Pack, episodes: list[Episode]) -> None:
-    run_episodes(model, pack, episodes[:1], ["recorder"], epochs=1, seed=3)
+    run_episodes(model, pack, episodes[:1], learners("recorder"), epochs=1, seed=3)
     alone = list(Recorder.log)
     Recorder.log.clear()
-    together = run_episodes(model, pack, episodes, ["other", "recorder"], epochs=1, seed=3)
+    together = run_episodes(model, pack, episodes, learners("other", "recorder"), epochs=1, seed=3)
     assert Recorder.log[: len(alone)] == alone
-    again = run_episodes(model, pack, episodes, ["recorder"], epochs=1, seed=3)
+    again = run_episodes(model, pack, episodes, learners("recorder"), epochs=1, seed=3)
     assert [r.accuracy for r in again["recorder"]] == [r.accuracy for r in together["recorder"]]
     Recorder.log.clear()
-    run_episodes(model, pack, episodes[:1], ["recorder"], epochs=1, seed=4)
+    run_episodes(model, pack, episodes[:1], learners("recorder"), epochs=1, seed=4)
     assert Recorder.log != alone
 
 
-@pytest.mark.usefixtures("policies")
 def test_workers_change_nothing(model: CompiledModel, pack: Pack, episodes: list[Episode]) -> None:
     seen: list[int] = []
-    one = evaluate(model, pack, episodes, ["none", "recorder"], epochs=2)
-    two = evaluate(
-        model, pack, episodes, ["none", "recorder"], epochs=2, workers=2, progress=lambda done, _: seen.append(done)
-    )
-    assert one == two
+    both = learners("none", "recorder")
+    one = run_episodes(model, pack, episodes, both, epochs=2)
+    two = run_episodes(model, pack, episodes, both, epochs=2, workers=2, progress=lambda done, _: seen.append(done))
+    timeless = [{n: [replace(r, seconds=0) for r in results] for n, results in each.items()} for each in (one, two)]
+    assert timeless[0] == timeless[1]
     assert seen == list(range(7))
     with pytest.raises(TinyTrainError, match="cannot be compiled") as caught:
-        evaluate(model, pack, episodes, ["broken", "none"], workers=2)
+        run_episodes(model, pack, episodes, learners("broken", "none"), workers=2)
     assert caught.value.exit_code == UnsupportedModelError.exit_code
 
 
-@pytest.mark.usefixtures("policies")
 def test_float_samples_are_not_augmented(model: CompiledModel, pack: Pack, episodes: list[Episode]) -> None:
     floats = replace(pack, values=pack.values.astype(np.float32) / 127.5 - 1)
-    run_episodes(model, floats, episodes[:1], ["recorder"], epochs=1)
+    run_episodes(model, floats, episodes[:1], learners("recorder"), epochs=1)
     trained = [entry[2] for entry in Recorder.log if entry[0] == "train"]
     assert trained[:6] == trained[6:]
 
@@ -242,32 +260,84 @@ def test_a_linear_head_is_trained_even_where_no_layer_is(
     model: CompiledModel, pack: Pack, episodes: list[Episode]
 ) -> None:
     linear = LearnerOptions(head="linear")
-    found = run_episodes(model, pack, episodes[:2], ["none", "last-layer"], epochs=4, options=linear)
+    found = run_episodes(model, pack, episodes[:2], learners("none", "last-layer"), epochs=4, options=linear)
     assert all(len(result.stats.losses) == 4 for results in found.values() for result in results)
-    plain = run_episodes(model, pack, episodes[:2], ["none"], options=LearnerOptions(head="prototype"))["none"]
+    plain = run_episodes(model, pack, episodes[:2], learners("none"), options=LearnerOptions(head="prototype"))["none"]
     assert [r.accuracy for r in plain] == [
-        r.accuracy for r in run_episodes(model, pack, episodes[:2], ["none"])["none"]
+        r.accuracy for r in run_episodes(model, pack, episodes[:2], learners("none"))["none"]
     ]
     assert plain[0].stats.losses == ()
     assert found["none"][0].sram_bytes > plain[0].sram_bytes
     with pytest.raises(UsageError, match="--head square: choose one of prototype, linear"):
-        run_episodes(model, pack, episodes[:1], ["none"], options=LearnerOptions(head="square"))
+        run_episodes(model, pack, episodes[:1], learners("none"), options=LearnerOptions(head="square"))
+
+
+class Declared:
+    """In place of a built model: a call must be of a function that the model's header declares."""
+
+    def __init__(self, directory: Path, layout: HostLayout) -> None:
+        self._header, self._name = (directory / f"{layout.name}.h").read_text(), layout.name
+
+    def _called(self, function: str) -> None:
+        assert f" {self._name}_{function}(" in self._header
+
+    def forget(self) -> None:
+        self._called("forget")
+
+    def unlearn(self) -> None:
+        self._called("unlearn")
+
+    def train(self, *arguments: object) -> Trained:
+        self._called("train")
+        return Trained((), 0)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("policy", "head"), [("none", "linear"), ("last-layer", "prototype")])
+def test_every_policy_and_head_of_every_folder(
+    small_model: Path, tmp_path: Path, policy: str, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that trains, evaluated with a policy that does not, called a function that is not there."""
+    monkeypatch.setattr(host_learner, "HostModel", Declared)
+    compile_model(small_model, "stm32f746", tmp_path / "net", classes=2, policy=policy, head=head)
+    model = load_compiled(tmp_path / "net")
+    (tmp_path / "scheme.toml").write_text("depth = 2\n[fractions]\n2 = 0.5\n")
+    named = policies_named(evaluated_names(), {"scheme": tmp_path / "scheme.toml"})
+    assert len(named) == len(POLICIES) + len(SELECTORS)
+    for evaluated in named.values():
+        for options in (LearnerOptions(head=name) for name in HEADS):
+            learner = HostLearner(model, options, evaluated)
+            learner.forget()
+            learner.train(lambda index, epoch: np.zeros(0, np.int8), [0], 1, 1, lambda done, total: None)
+            learner.close()
+
+
+def test_a_folder_that_trains_serves_prototypes(
+    small_model: Path, model: CompiledModel, pack: Pack, episodes: list[Episode], tmp_path: Path
+) -> None:
+    compile_model(small_model, "stm32f746", tmp_path / "net", classes=4, policy="last-layer", head="linear")
+    trains, options = load_compiled(tmp_path / "net"), LearnerOptions(head="prototype")
+    found = run_episodes(trains, pack, episodes, learners("none"), options=options)["none"]
+    expected = run_episodes(model, pack, episodes, learners("none"))["none"]
+    assert [(r.accuracy, r.sram_bytes) for r in found] == [(r.accuracy, r.sram_bytes) for r in expected]
 
 
 def test_wrong_requests(model: CompiledModel, pack: Pack, episodes: list[Episode]) -> None:
     with pytest.raises(UsageError, match="policy 'nome' does not exist, did you mean none"):
-        evaluate(model, pack, episodes, ["nome"])
+        policies_named(["nome"])
     with pytest.raises(UsageError, match="named twice"):
-        evaluate(model, pack, episodes, ["none", "none"])
+        policies_named(["none", "none"])
     with pytest.raises(UsageError, match="no policy given"):
-        evaluate(model, pack, episodes, [])
+        policies_named([])
     with pytest.raises(UsageError, match="4 episodes are asked for, 3 are there"):
-        evaluate(model, pack, episodes, ["none"], count=4)
+        evaluate(model, pack, episodes, policies_named(["none"]), count=4)
     with pytest.raises(UsageError, match="no episodes"):
-        evaluate(model, pack, [], ["none"])
+        evaluate(model, pack, [], policies_named(["none"]))
     wide = replace(pack, labels=np.arange(80, dtype=np.int64) % 8, class_names=tuple("abcdefgh"))
     with pytest.raises(UsageError, match="compile the model with --classes 5"):
-        evaluate(model, wide, sample_episodes(wide, 5, 1, 1, 1), ["none"])
+        evaluate(model, wide, sample_episodes(wide, 5, 1, 1, 1), policies_named(["none"]))
 
 
 # -- instructions of a step ----------------------------------------------------------------------
@@ -287,7 +357,13 @@ def test_a_step_is_measured_once_a_policy(
     monkeypatch.setattr(instructions, "measure_training", spy)
     notes: list[str] = []
     found = evaluate(
-        model, pack, episodes, ["none", "bias", "last-layer"], epochs=1, emulation=True, note=notes.append
+        model,
+        pack,
+        episodes,
+        policies_named(["none", "bias", "last-layer"]),
+        epochs=1,
+        emulation=True,
+        note=notes.append,
     )["policies"]
     assert len(runs) == 2, "once each, whatever the number of episodes; none takes no steps"
     assert notes == []
@@ -302,20 +378,22 @@ def test_a_step_is_measured_once_a_policy(
 def test_a_step_that_cannot_be_measured_is_noted_in_one_line(
     model: CompiledModel, pack: Pack, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(instructions, "QEMU", "qemu-that-is-not-there")
+    monkeypatch.setattr(instructions, "COMPILER", "gcc-that-is-not-there")
     notes: list[str] = []
-    found = evaluate(model, pack, episodes, ["none", "bias"], epochs=1, emulation=True, note=notes.append)["policies"]
+    found = evaluate(
+        model, pack, episodes, policies_named(["none", "bias"]), epochs=1, emulation=True, note=notes.append
+    )["policies"]
     assert found["bias"]["instructions_per_step"] is None
     (note,) = notes
     assert "\n" not in note
-    assert "a step of bias were not measured: 'qemu-that-is-not-there' is not installed" in note
+    assert "a step of bias were not measured: 'gcc-that-is-not-there' is not installed" in note
 
 
 def test_no_emulation_unless_asked_for(
     model: CompiledModel, pack: Pack, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(instructions, "measure_training")
-    found = evaluate(model, pack, episodes[:1], ["bias"], epochs=1)["policies"]["bias"]
+    found = evaluate(model, pack, episodes[:1], policies_named(["bias"]), epochs=1)["policies"]["bias"]
     assert found["instructions_per_step"] is None
 
 

@@ -23,6 +23,7 @@ from tinytrain_compiler.targets.harness_training import training_visits
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.options import LearningOptions
+from tinytrain_compiler.training.selectors import RANDOM, SELECTORS
 from tools import require_or_skip
 
 COUNT, EPOCHS = 21, 3  # more samples than are measured
@@ -113,7 +114,7 @@ def test_an_explicit_selection_leads_to_the_same_bytes(case: Case, host: HostMod
 @pytest.mark.parametrize("selector", ["random", "l2", "layer-score", "fisher-resample"])
 def test_other_selectors_share_as_far_as_they_look_at_samples(selector: str, tmp_path: Path) -> None:
     require_or_skip("cc")
-    case = Case(tmp_path, LearningOptions(pool=POOL, selector=selector))
+    case = Case(tmp_path, LearningOptions(pool=POOL, selector=SELECTORS[selector]))
     passes = 0 if selector in ("random", "l2") else case.selection.groups
     with case.host() as host:
         for copies in (0, EPOCHS):
@@ -198,7 +199,7 @@ def check_counts(case: Case, ran: Personalisation, copies: int) -> None:
 
 def test_a_personalisation_chooses_as_compiled(tmp_path: Path) -> None:
     """Where the selector needs no samples, none is asked for."""
-    case = Case(tmp_path, LearningOptions(pool=POOL, selector="random"))
+    case = Case(tmp_path, LearningOptions(pool=POOL, selector=RANDOM))
     (ran,) = personalised(case, "stm32f746", 0, (2,), tmp_path)
     assert ran.select == []
     assert 1000 < ran.choice < ran.enroll[0]

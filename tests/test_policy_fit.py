@@ -16,9 +16,10 @@ from tinytrain_compiler.errors import DoesNotFitError
 from tinytrain_compiler.fit.policy_fit import plan_that_fits
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.lowering import lower
-from tinytrain_compiler.training.policies import read_scheme
-from tinytrain_compiler.training.scheme import Scheme, TrainedLayer, embedding_layers
-from tinytrain_compiler.training.smaller import scheme_file, smaller_schemes
+from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
+from tinytrain_compiler.training.scheme_file import read_scheme, scheme_lines
+from tinytrain_compiler.training.smaller import smaller_schemes
+from tinytrain_compiler.training.trainable import embedding_layers, trainable_layers
 
 
 def scheme_of(layers: dict[str, int]) -> Scheme:
@@ -43,8 +44,9 @@ def graph_and_names() -> tuple[Graph, list[str]]:
 def test_scheme_as_a_file_is_read_back_as_it_was(layers: dict[str, int], tmp_path: Path) -> None:
     graph, _ = network()
     path = tmp_path / "scheme.toml"
-    path.write_text("\n".join(scheme_file(graph, scheme_of(layers))))
-    assert read_scheme(graph, embedding_layers(graph), path).layers == scheme_of(layers).layers
+    trainable = trainable_layers(graph)
+    path.write_text("\n".join(scheme_lines(trainable, scheme_of(layers))))
+    assert read_scheme(trainable, path).layers == scheme_of(layers).layers
 
 
 def test_smaller_schemes_are_the_largest_that_pass() -> None:

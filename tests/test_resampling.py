@@ -14,17 +14,17 @@ from conftest import Cli
 from test_selection import TRAINING, Case
 from test_training import CLASSES, LABELS
 from tinytrain_compiler.errors import DoesNotFitError, UsageError
-from tinytrain_compiler.evaluate import POLICIES
+from tinytrain_compiler.evaluate import policies_named
+from tinytrain_compiler.memory.lifetimes import align
 from tinytrain_compiler.reference.draws import Draws, mix
 from tinytrain_compiler.reference.selection import held, redrawn
 from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import HostModel
-from tinytrain_compiler.training.formats import DEFAULT
-from tinytrain_compiler.training.heads import PROTOTYPE
-from tinytrain_compiler.training.options import LearningOptions, learning_options
-from tinytrain_compiler.training.pool import check_budget
-from tinytrain_compiler.training.selection import RESAMPLE
+from tinytrain_compiler.training.options import LearningOptions
+from tinytrain_compiler.training.policies import TinyTrain, make_policy
+from tinytrain_compiler.training.pool import PoolSizes, check_pool
+from tinytrain_compiler.training.selectors import FISHER, FISHER_RESAMPLE, L2
 from tinytrain_compiler.training.visits import SelectOptions
 
 POOL = 2624  # room for all limits, but not with the table of scores kept
@@ -67,7 +67,7 @@ def test_channels_that_stay_keep_their_places() -> None:
 
 def test_what_leaves_goes_back_to_factory_weights_and_what_enters_begins_there(case: Case) -> None:
     trainer = ReferenceTrainer(case.graph, case.scheme, CLASSES, case.options)
-    trainer.select(case.sample, LABELS, SelectOptions(RESAMPLE), case.budget(RESAMPLE))
+    trainer.select(case.sample, LABELS, SelectOptions(FISHER_RESAMPLE), case.budget(FISHER_RESAMPLE))
     trainer.train(case.sample, LABELS, replace(TRAINING, epochs=1))
     before, running = case.selected_by(trainer), {name: t.running for name, t in trainer.weights.items()}
     deltas = {name: t.deltas for name, t in trainer.weights.items()}
@@ -91,7 +91,7 @@ def test_what_leaves_goes_back_to_factory_weights_and_what_enters_begins_there(c
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Compiled to draw anew, with a budget of MACs."""
-    return Case(tmp_path_factory.mktemp("resampling"), LearningOptions(pool=POOL, selector=RESAMPLE, macs=MACS))
+    return Case(tmp_path_factory.mktemp("resampling"), LearningOptions(pool=POOL, selector=FISHER_RESAMPLE, macs=MACS))
 
 
 def train(case: Case, host: HostModel, epochs: int = TRAINING.epochs, seed: int = TRAINING.seed) -> np.ndarray:
@@ -102,26 +102,26 @@ def train(case: Case, host: HostModel, epochs: int = TRAINING.epochs, seed: int 
 def test_the_compiled_selector_and_macs_are_what_training_uses(case: Case, host: HostModel) -> None:
     """A pool that is used up to where the kept scores begin, and a budget of MACs."""
     reference = ReferenceTrainer(case.graph, case.scheme, CLASSES, case.options)
-    reference.select(case.sample, LABELS, SelectOptions(RESAMPLE), case.budget(RESAMPLE))
+    reference.select(case.sample, LABELS, SelectOptions(FISHER_RESAMPLE), case.budget(FISHER_RESAMPLE))
     reference.train(case.sample, LABELS, TRAINING)
     train(case, host)
     case.check(host, reference)
     assert {name: len(channels) for name, channels in case.selected(host).items()} == {
         "expand": 4, "project": 12, "last": 4,
     }  # fmt: skip
-    host.select(case.sample, LABELS, "fisher")
+    host.select(case.sample, LABELS, FISHER)
     assert len(case.selected(host)["last"]) == 4, "all of the pool, but as many MACs as compiled"
-    host.select(case.sample, LABELS, "fisher", macs=2**32 - 1)
+    host.select(case.sample, LABELS, FISHER, macs=2**32 - 1)
     assert len(case.selected(host)["last"]) == 8, "all of the pool, and any number of MACs"
-    host.select(case.sample, LABELS, "l2", macs=4 * 360 + 4 * 160)
+    host.select(case.sample, LABELS, L2, macs=4 * 360 + 4 * 160)
     assert {name: len(channels) for name, channels in case.selected(host).items()} == {
         "expand": 4, "project": 4, "last": 0,
     }  # fmt: skip
 
 
 def test_the_first_epoch_has_the_channels_with_the_most_fisher_information(case: Case, host: HostModel) -> None:
-    budget = case.budget(RESAMPLE)
-    host.select(case.sample, LABELS, "fisher", pool_bytes=budget.pool)
+    budget = case.budget(FISHER_RESAMPLE)
+    host.select(case.sample, LABELS, FISHER, pool_bytes=budget.pool)
     best = case.selected(host)
     host.unlearn()
     train(case, host, epochs=1)
@@ -188,7 +188,7 @@ def test_options_of_another_policy_are_refused(
     run_cli: Cli, small_model: Path, tmp_path: Path, policy: str, option: tuple[str, str]
 ) -> None:
     code, out, err = compile_small(run_cli, small_model, tmp_path / "net", "--policy", policy, *option)
-    assert (code, out) == (2, "")
+    assert (code, json.loads(out)["error"]["kind"]) == (2, "usage")
     assert err == f"error: {option[0]} belongs to --policy tinytrain, not to {policy}\n"
 
 
@@ -199,26 +199,30 @@ def test_wrong_values_are_refused(run_cli: Cli, small_model: Path, tmp_path: Pat
     assert "--selection best: choose one of fisher, random, l2, layer-score, fisher-resample" in err
     assert compile_small(run_cli, small_model, tmp_path / "net", *tinytrain, "--macs", "0")[0] == 2
     with pytest.raises(UsageError, match="--macs 0: give a number from 1 to 4294967295"):
-        learning_options("tinytrain", PROTOTYPE, DEFAULT, None, None, 0)
+        make_policy("tinytrain", {"macs": 0})
     assert not (tmp_path / "net").exists()
 
 
 def test_a_pool_that_leaves_no_room_for_four_channels_says_how_large_it_must_be(case: Case) -> None:
     candidates = case.selection.candidates
     cheapest = min(4 * (2 + c.delta_bytes) for c in candidates)
-    room = replace(case.budget(RESAMPLE), pool=cheapest)
-    check_budget(candidates, room, 2048)
-    with pytest.raises(DoesNotFitError, match=r"2,048 bytes is too small.*give --pool 3 or more"):
-        check_budget(candidates, replace(room, pool=cheapest - 1), 2048)
+    sizes = PoolSizes(candidates, 2048, FISHER_RESAMPLE)
+    smallest = 2048 + cheapest + sizes.table  # the scores stay
+    assert smallest > sizes.choosing
+    check_pool(sizes, align(smallest))
+    with pytest.raises(DoesNotFitError, match=r"is too small.*give --pool 3 or more"):
+        check_pool(sizes, smallest - 1)
 
 
 def test_evaluate_refuses_macs_that_no_policy_uses(run_cli: Cli, small_model: Path, tmp_path: Path) -> None:
     ran = run_cli("tinytrain", "evaluate", tmp_path, "--pack", "none.npz", "--policy", "none,bias", "--macs", "5")
     assert ran.code == 2
-    assert "--macs belongs to policies tinytrain, random, l2, layer-score, fisher-resample, not to none,bias" in ran.err
+    known = "tinytrain, fisher, random, l2, layer-score, fisher-resample"
+    assert f"--macs belongs to policies {known}, not to none,bias" in ran.err
 
 
 def test_policies_reach_worker_processes() -> None:
-    assert "fisher-resample" in POLICIES
-    for factory in POLICIES.values():
-        pickle.loads(pickle.dumps(factory))
+    names = ["none", "bias", "sparse-update", "tinytrain", "fisher-resample"]
+    policies = policies_named(names, {"scheme": "a.toml", "pool": 3})
+    assert pickle.loads(pickle.dumps(policies)) == policies
+    assert policies["fisher-resample"] == TinyTrain(Path("a.toml"), 3, FISHER_RESAMPLE)

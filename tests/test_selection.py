@@ -25,7 +25,7 @@ from tinytrain_compiler.output_folder import write_files
 from tinytrain_compiler.reference.linear import LinearHead
 from tinytrain_compiler.reference.selection import choose, l2_scores, selected_norm
 from tinytrain_compiler.reference.trainer import ReferenceTrainer
-from tinytrain_compiler.runtime_abi import FISHER_SAMPLES, SELECTORS
+from tinytrain_compiler.runtime_abi import FISHER_SAMPLES
 from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.harness_training import pack_training, run_training
@@ -35,8 +35,9 @@ from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.norms import weight_norm
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.pool import LEARNT
-from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
-from tinytrain_compiler.training.selection import LIST_BYTES, MULTIPLE, Budget, Candidate
+from tinytrain_compiler.training.scheme import MULTIPLE, Scheme, TrainedLayer
+from tinytrain_compiler.training.selection import LIST_BYTES, Budget, Candidate
+from tinytrain_compiler.training.selectors import FISHER, FISHER_RESAMPLE, SELECTORS, Selector
 from tinytrain_compiler.training.visits import SelectOptions
 from tools import require_or_skip
 
@@ -86,8 +87,8 @@ class Case:
     def host(self) -> HostModel:
         return HostModel(self.directory, layout_of(self.graph, self.lowered, "net"))
 
-    def budget(self, selector: str = "fisher", pool: int = 0) -> Budget:
-        whole = self.selection.budget(self.training.learnt_bytes, selector, self.options.macs)
+    def budget(self, selector: Selector = FISHER, pool: int = 0) -> Budget:
+        whole = self.selection.budget(selector, self.options.macs)
         return replace(whole, pool=pool or whole.pool)
 
     def learnt(self, host: HostModel) -> np.ndarray:
@@ -144,9 +145,11 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(tmp_path_factory.mktemp("selection"), request.param)
 
 
-@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS)
 @pytest.mark.parametrize("pool", [0, 700])
-def test_the_device_chooses_what_the_reference_chooses(case: Case, host: HostModel, selector: str, pool: int) -> None:
+def test_the_device_chooses_what_the_reference_chooses(
+    case: Case, host: HostModel, selector: Selector, pool: int
+) -> None:
     reference = ReferenceTrainer(case.graph, case.scheme, CLASSES, case.options)
     reference.select(case.sample, LABELS, SelectOptions(selector, 5, 3), case.budget(selector, pool))
     host.select(case.sample, LABELS, selector, 5, 3, pool)
@@ -204,7 +207,7 @@ def test_any_selection_fits(case: Case, data: st.DataObject) -> None:
     count = sum(c.channels for c in candidates)
     scores = np.array(data.draw(st.lists(st.floats(0, 2.0**100, width=32), min_size=count, max_size=count)), np.float32)
     ranking = [np.float32(v) for v in data.draw(st.permutations(range(len(candidates))))]
-    whole = case.budget(data.draw(st.sampled_from(SELECTORS)))
+    whole = case.budget(data.draw(st.sampled_from([*SELECTORS.values()])))
     budget = Budget(*(data.draw(st.integers(0, most)) for most in (whole.pool, whole.saved, 2**20)))
     chosen = choose(candidates, scores, ranking, budget)
     used = [0, 0, 0]
@@ -222,7 +225,7 @@ def test_any_selection_fits(case: Case, data: st.DataObject) -> None:
 
 
 def test_kept_scores_lie_behind_all_that_can_be_handed_out(case: Case) -> None:
-    kept, lent = case.budget("fisher-resample").pool, case.budget("fisher").pool
+    kept, lent = case.budget(FISHER_RESAMPLE).pool, case.budget().pool
     assert lent - kept == 4 * sum(c.channels for c in case.selection.candidates)
     assert case.selection.pool_offset + kept == case.selection.table_offset
 
@@ -239,7 +242,7 @@ def test_every_choice_fits(pool: int, tmp_path: Path) -> None:
     subprocess.run(command, check=True)
     ran = subprocess.run([str(program)], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "ok"), ran.stdout + ran.stderr
-    candidates, whole = case.selection.candidates, case.budget("fisher")
+    candidates, whole = case.selection.candidates, case.budget()
     counts = list(itertools.product(*(range(0, c.limit + 1, MULTIPLE) for c in candidates)))
     budgets = [
         {min(most, sum(n * costs[b] for n, costs in zip(chosen, map(channel_costs, candidates), strict=True)))
@@ -280,7 +283,7 @@ def test_the_norm_of_what_is_selected_is_that_of_the_real_weights(case: Case) ->
 def test_emulated_cores_choose_and_learn_the_same_bytes(board: str, selector: str, tmp_path: Path) -> None:
     """Selection, training, saving and loading: the firmware does all four."""
     require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
-    case = Case(tmp_path, LearningOptions(pool=POOL, selector=selector), board)
+    case = Case(tmp_path, LearningOptions(pool=POOL, selector=SELECTORS[selector]), board)
     machine = emulation_board(load_board(board))
     banks = emulation_banks(machine, case.lowered.plan.region_banks)
     firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")

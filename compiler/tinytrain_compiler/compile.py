@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,9 @@ from .report.build import build_report
 from .training.formats import formats as formats_of
 from .training.heads import PROTOTYPE, head_kind
 from .training.options import learning_options
-from .training.policies import scheme_for
+from .training.policies import make_policy
+from .training.policy import Policy
+from .training.trainable import scheme_of
 
 DEFAULT_MEAN = DEFAULT_STD = (127.5,)
 CALIBRATION_SAMPLES = 256
@@ -65,7 +68,7 @@ def compile_model(
     std: Sequence[float] = DEFAULT_STD,
     name: str | None = None,
     classes: int = DEFAULT_CLASSES,
-    policy: str = "none",
+    policy: str | Policy = "none",
     scheme: str | Path | None = None,
     pool: int | None = None,
     selection: str | None = None,
@@ -82,10 +85,9 @@ def compile_model(
 
     model: float or QDQ ONNX. calibration: an .npz/.npy or a folder of pictures, None for generated
     noise. mean, std: how raw pixels become inputs, one number or one per channel. classes: room for
-    few-shot classes. policy: what learns on the device (training/policies.py); scheme: its file, for
-    `sparse-update` or `tinytrain`. pool, selection, macs: of `tinytrain`: bytes for what it learns (None: 64 KiB),
-    the selector (None: fisher), and MACs of weight gradients a step (None: no limit). sram: KiB that arena, session
-    and stack may take, where the application needs the rest of the board's; None for all of it. head: what classifies
+    few-shot classes. policy: what trains on the device, or its name (training/policies.py); scheme, pool (KiB),
+    selection, macs: its options, where it is a name. sram: KiB that arena, session and stack may take, where the
+    application needs the rest of the board's; None for all of it. head: what classifies
     (training/heads.py). gradients, rounding: training/formats.py. storage: where saved states go
     (fit/storage.py). progress is told each stage as it begins, observe the graph after the import and after each pass.
 
@@ -101,7 +103,10 @@ def compile_model(
     if classes < 1:
         raise UsageError(f"--classes {classes}: at least one class is needed")
     check_storage(storage)
-    by = learning_options(policy, kind, formats, pool, selection, macs)
+    chosen = policy
+    if isinstance(chosen, str):
+        chosen = make_policy(chosen, {"scheme": scheme, "pool": pool, "selection": selection, "macs": macs})
+    by = learning_options(chosen, kind, formats)
     if sram is not None and not 0 < 1024 * sram <= target.ram_bytes:
         raise UsageError(f"--sram {sram}: {target.name} has {target.ram_bytes // 1024} KiB; give at most that")
     if output is not None:
@@ -122,9 +127,10 @@ def compile_model(
         raise UsageError(f"{path}: its embedding has more than {MAX_FEATURES} values; end the network in a pool")
 
     progress("planning memory")
-    learning = scheme_for(graph, policy, None if scheme is None else Path(scheme), kind)
+    graph = chosen.prepare(graph)
+    learning = scheme_of(chosen, graph, kind)
     lowered, inference = plan_that_fits(
-        policy, learning, lambda chosen: lower(graph, target, prefix, classes, chosen, limit, by, storage)
+        chosen.name, learning, lambda smaller: lower(graph, target, prefix, classes, smaller, limit, by, storage)
     )
 
     require_slots(storage, lowered.slots, target.name)
@@ -133,13 +139,13 @@ def compile_model(
     report = build_report(
         graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
         name=prefix, source=path.name, sha256=imported.sha256, calibration=imported.samples,
-        top1_agreement=imported.top1_agreement, classes=classes, policy=policy, head=head, training=lowered.training,
-        inference=inference.plan, slots=lowered.slots,
+        top1_agreement=imported.top1_agreement, classes=classes, policy=chosen.name, head=head,
+        training=lowered.training, inference=inference.plan, slots=lowered.slots,
     ).as_json()  # fmt: skip
     pixels = None if imported.samples.are_floats else pixel_map(graph.tensors[graph.input], mean, std)
     options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
-    if policy != "none":
-        options += f" --policy {policy}" + formats.options + by.selection_options
+    if chosen.trains_layers:
+        options += f" {shlex.join(chosen.words())}{formats.options}"
     if kind != PROTOTYPE:
         options += f" --head {head}"
     if sram is not None:

@@ -22,7 +22,6 @@ RUNNING_BYTES = 8  # a running mean: float, int32
 SELECTED_BYTES = 24  # what was chosen of one candidate layer
 FISHER_SAMPLES = 16  # that a selection without options is made on
 CLEAN = -1  # the epoch in which a sample is asked for as it is, without augmentation
-SELECTORS = ("fisher", "random", "l2", "layer-score", "fisher-resample")  # in C numbered from 1; 0: as compiled
 STATUS = {  # of every call, by code
     "OK": 0, "ERR_ARGUMENT": -1, "ERR_ALIGNMENT": -2, "ERR_MEMORY": -3, "ERR_LABEL": -4, "ERR_FULL": -5,
     "ERR_POLICY": -6, "ERR_CANCELLED": -7, "ERR_EMPTY": -8, "ERR_CORRUPT": -9, "ERR_MODEL": -10, "ERR_FORMAT": -11,
@@ -36,12 +35,6 @@ _STATUS = {f"TT_{name}": code for name, code in STATUS.items()}
 _STORAGE = {"TT_STORAGE_BLOCK": STORAGE_BLOCK, "TT_STATE_VERSION": STATE_VERSION}
 _TRAINING = {"sizeof(tt_running)": RUNNING_BYTES, "sizeof(tt_selected)": SELECTED_BYTES,
              "TT_FISHER_SAMPLES": FISHER_SAMPLES, "TT_CLEAN": CLEAN}  # fmt: skip
-_SELECTORS = {f"TT_SELECT_{name.upper().replace('-', '_')}": 1 + i for i, name in enumerate(SELECTORS)}
-
-
-def selector_code(name: str | None) -> int:
-    """The C number of a selector of SELECTORS; None: as compiled."""
-    return 0 if name is None else 1 + SELECTORS.index(name)
 
 
 def inference_asserts() -> str:
@@ -51,9 +44,9 @@ def inference_asserts() -> str:
     return "\n".join([session, *(_equal(constants, what) for constants, what in named)])
 
 
-def training_asserts() -> str:
-    """The same of what only models that learn use."""
-    return "\n".join([_equal(_TRAINING, "training"), _equal(_SELECTORS, "selectors")])
+def training_asserts(selectors: Mapping[str, int]) -> str:
+    """The same of what only models that learn use. selectors: the codes of training/selectors.py by their C names."""
+    return "\n".join([_equal(_TRAINING, "training"), _equal(selectors, "selectors")])
 
 
 def _equal(constants: Mapping[str, int], what: str) -> str:

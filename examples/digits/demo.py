@@ -53,7 +53,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BACKBONE = ROOT / "examples" / "backbone" / "backbone64.onnx"
 BOARD = "stm32f746"
 CLASSES, SHOTS, QUERIES, CALIBRATION = 10, 5, 25, 100
-POOL = 32 * 1024  # bytes for what is learnt
+POOL = 32  # KiB for the training state
 EPOCHS, EMULATED_EPOCHS = 40, 2
 SEED = 0
 
@@ -192,9 +192,9 @@ def fisher_scores(model: CompiledModel, task: Task) -> NDArray[np.float32]:
     candidates = model.report["training"]["selection"]["candidates"]
     layers = {layer["name"]: TrainedLayer() for layer in model.report["training"]["layers"]}
     layers |= {c["name"]: TrainedLayer(limit=c["limit"]) for c in candidates}
-    reference = ReferenceTrainer(model.graph, Scheme(layers), CLASSES, LearningOptions(pool=POOL))
+    reference = ReferenceTrainer(model.graph, Scheme(layers), CLASSES, LearningOptions(pool=1024 * POOL))
     saved = model.report["training"]["selection"]["saved_inputs_bytes"]
-    return reference.select(task.sample, task.labels, SelectOptions(), Budget(POOL, saved))
+    return reference.select(task.sample, task.labels, SelectOptions(), Budget(1024 * POOL, saved))
 
 
 def share(hits: NDArray[np.bool_]) -> str:
@@ -211,7 +211,7 @@ def main() -> None:
     support, query, calibration = episode(digits.target)
     out = ROOT / "build" / "demo"
 
-    console.print(f"[bold]1. compile[/] {BACKBONE.name} for {BOARD} with --policy tinytrain --pool {POOL // 1024}")
+    console.print(f"[bold]1. compile[/] {BACKBONE.name} for {BOARD} with --policy tinytrain --pool {POOL}")
     model = compile_for_digits(pictures(digits.images[calibration]), out, console)
     sram = model.report["memory"]["sram"]
     added = sram["arena_bytes"] - sram["inference_arena_bytes"]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
-from .options import gradients_option, json_option, macs_option, mean_option, rounding_option, std_option
+from ..training.policies import make_policy
+from .options import gradients_option, json_option, mean_option, rounding_option, std_option
+from .policies import PolicyCommand
 from .printing import print_json, stages
 
 if TYPE_CHECKING:
     from ..graph import Graph
 
 
-@click.command("compile")
+@click.command("compile", cls=PolicyCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--board", required=True, help="Board name (see `tinytrain boards`) or a board TOML file.")
 @click.option(
@@ -32,34 +34,11 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write (default: the prefix)."
 )
-@click.option(
-    "--policy",
-    default="none",
-    show_default=True,
-    help="What learns on the device: none, last-layer, bias, sparse-update, tinytrain, full.",
-)
-@click.option(
-    "--scheme",
-    type=click.Path(path_type=Path),
-    metavar="FILE.toml",
-    help="Layers and channels for sparse-update; candidates and their limits for tinytrain.",
-)
-@click.option(
-    "--pool", type=click.IntRange(1), metavar="KIB",
-    help="SRAM for what tinytrain learns, lists and deltas of chosen channels and all biases (default: 64).",
-)  # fmt: skip
-@click.option(
-    "--selection",
-    metavar="S",
-    help="How tinytrain chooses channels: fisher (default), random, l2, layer-score, fisher-resample.",
-)
-@macs_option
+@click.option("--policy", default="none", show_default=True, metavar="P", help="What trains on the device: see below.")
 @click.option(
     "--sram", type=click.IntRange(1), metavar="KIB", help="SRAM the model may use, stack included (default: all)."
 )
-@click.option(
-    "--head", default="prototype", show_default=True, help="What classifies: prototype, or linear, which learns too."
-)
+@click.option("--head", default="prototype", show_default=True, metavar="H", help="What classifies: see below.")
 @gradients_option
 @rounding_option
 @click.option(
@@ -80,10 +59,6 @@ def compile_command(
     classes: int,
     output: Path | None,
     policy: str,
-    scheme: Path | None,
-    pool: int | None,
-    selection: str | None,
-    macs: int | None,
     sram: int | None,
     head: str,
     gradients: str,
@@ -91,6 +66,7 @@ def compile_command(
     storage: str,
     dump_after: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Compile MODEL (ONNX, float or QDQ) into int8 C for a board."""
     from rich.console import Console
@@ -110,10 +86,8 @@ def compile_command(
     with stages() as progress:
         artifacts = compile_model(
             model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
-            name=name, classes=classes, policy=policy, scheme=scheme, pool=None if pool is None else 1024 * pool,
-            selection=selection, macs=macs, sram=sram, head=head, gradients=gradients, rounding=rounding,
-            storage=storage,
-            progress=progress, observe=dump,
+            name=name, classes=classes, policy=make_policy(policy, options), sram=sram, head=head, gradients=gradients,
+            rounding=rounding, storage=storage, progress=progress, observe=dump,
         )  # fmt: skip
     if as_json:
         print_json(artifacts.report)

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ..errors import UsageError
-from .options import directory_argument, gradients_option, json_option, macs_option, rounding_option
+from .options import directory_argument, gradients_option, json_option, rounding_option
+from .policies import PolicyCommand
 from .printing import bar, print_json
 
 
-@click.command()
+@click.command(cls=PolicyCommand)
 @directory_argument
 @click.option("--pack", type=click.Path(path_type=Path), required=True, metavar="FILE.npz", help="Images and labels.")
 @click.option("--episodes", type=click.Path(path_type=Path), metavar="FILE.json", help="Fixed episodes; else drawn.")
 @click.option("--way", type=click.IntRange(1), default=10, show_default=True, help="Classes of a drawn episode.")
 @click.option("--shot", type=click.IntRange(1), default=5, show_default=True, help="Examples a class.")
 @click.option("--queries", type=click.IntRange(1), default=10, show_default=True, help="Queries a class.")
-@click.option("--policy", "policies", default="none", show_default=True, metavar="P[,P]", help="What learns.")
-@click.option("--scheme", type=click.Path(path_type=Path), metavar="FILE.toml", help="Of sparse-update or tinytrain.")
 @click.option(
-    "--pool", type=click.IntRange(1), default=64, show_default=True, metavar="KIB", help="For what tinytrain learns."
+    "--policy",
+    "policies",
+    default="none",
+    show_default=True,
+    metavar="P[,P]",
+    help="Policies and selectors: see below.",
 )
-@macs_option
 @click.option(
     "--copies", type=click.IntRange(0), default=0, show_default=True,
     help="Augmented copies of a sample whose frozen features are kept; 0: a fresh one in every epoch.",
 )  # fmt: skip
-@click.option("--head", metavar="H", help="prototype or linear (default: the one that DIR was compiled with).")
+@click.option("--head", metavar="H", help="What classifies: see below (default: as DIR was compiled).")
 @gradients_option
 @rounding_option
 @click.option("--count", type=click.IntRange(1), help="How many episodes (default: all of the file, or 20).")
@@ -46,9 +49,6 @@ def evaluate(
     shot: int,
     queries: int,
     policies: str,
-    scheme: Path | None,
-    pool: int,
-    macs: int | None,
     copies: int,
     head: str | None,
     gradients: str,
@@ -60,31 +60,26 @@ def evaluate(
     jobs: int,
     no_emulation: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Few-shot accuracy of the C in DIR on this machine: enrol, train, classify, episode by episode."""
     from rich.console import Console
 
     from ..compiled import load_compiled
-    from ..evaluate import LearnerOptions, load_episodes, load_pack, print_results, sample_episodes
+    from ..evaluate import LearnerOptions, load_episodes, load_pack, policies_named, print_results, sample_episodes
     from ..evaluate import evaluate as run_evaluate
-    from ..evaluate.policy_model import SELECTOR_OF
     from ..training.formats import formats
-    from ..training.selection import UNLIMITED
 
-    if macs is not None and not SELECTOR_OF.keys() & set(policies.split(",")):
-        raise UsageError(f"--macs belongs to policies {', '.join(SELECTOR_OF)}, not to {policies}")
+    named = policies_named(policies.split(","), given)
     model, data = load_compiled(directory), load_pack(pack)
     if episodes is None:
         chosen = sample_episodes(data, way, shot, queries, count or 20, seed)
     else:
         chosen = load_episodes(episodes, data)
-    options = LearnerOptions(
-        learning_rate=rate, scheme=scheme, head=head, formats=formats(gradients, rounding), pool=1024 * pool,
-        macs=UNLIMITED if macs is None else macs, copies=copies,
-    )  # fmt: skip
+    options = LearnerOptions(learning_rate=rate, head=head, formats=formats(gradients, rounding), copies=copies)
     with bar(f"episodes of {data.name}") as progress:
         found = run_evaluate(
-            model, data, chosen, policies.split(","), count=count, epochs=epochs, options=options, seed=seed,
+            model, data, chosen, named, count=count, epochs=epochs, options=options, seed=seed,
             workers=jobs, progress=progress, emulation=not no_emulation,
             note=lambda text: click.echo(f"note: {text}", err=True),
         )  # fmt: skip

@@ -29,12 +29,6 @@ std_option = click.option("--std", type=Numbers(), default="127.5", show_default
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 directory_argument = click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 count_option = click.option("--inputs", "count", type=click.IntRange(1), help="How many test inputs to run.")
-macs_option = click.option(
-    "--macs",
-    type=click.IntRange(1, 2**32 - 1),
-    metavar="N",
-    help="Multiply-accumulates of weight gradients a step that chosen channels may take (default: no limit).",
-)
 gradients_option = click.option(
     "--gradients", default="int16", show_default=True, help="Of the backward pass: int16, or float32 (needs an FPU)."
 )

@@ -12,6 +12,7 @@ from ..quantize.input_bytes import PixelMap
 from ..runtime_abi import RUNTIME_VERSION, inference_asserts, training_asserts
 from ..runtime_files import runtime_files
 from ..training.plan import TrainingPlan
+from ..training.selectors import SELECTOR_CODES
 from ..version import __version__
 from . import selftest
 from .digest import state_digest
@@ -75,7 +76,7 @@ def _context(
         "c_string": c_string(info.prefix),
         "version": __version__,
         "runtime_version": RUNTIME_VERSION,
-        "abi": {"asserts": inference_asserts(), "training_asserts": training_asserts()},
+        "abi": {"asserts": inference_asserts(), "training_asserts": training_asserts(SELECTOR_CODES)},
         "info": info,
         "options": c_comment(info.options),
         **{end: graph.tensors[tensor] for end, tensor in ends.items()},

@@ -47,7 +47,7 @@ def training_crc(graph: Graph, training: TrainingPlan, classes: int) -> int:
     samples = [clean, ~clean]
     labels = [i % classes for i in range(SAMPLES)]
     if training.selection is not None:
-        budget = training.selection.budget(options.pool, options.selector, options.macs)
+        budget = training.selection.budget(options.selector, options.macs)
         chosen_by = SelectOptions(options.selector, seed=TRAINING_SEED)
         trainer.select(lambda i, epoch: samples[i], labels, chosen_by, budget)
     trainer.train(lambda i, epoch: samples[i], labels, TrainOptions(EPOCHS, options.rate, TRAINING_SEED))

@@ -13,18 +13,21 @@ from ..targets.firmware import COMPILER
 from ..targets.harness_training import StepInstructions
 from ..targets.short_training import SAMPLES, measure_training, short_training
 from ..targets.tools import require_tool
-from ..training.policies import POLICIES
+from ..training.policy import Policy
 from .learner import LearnerOptions
-from .policy_model import SELECTOR_OF, head_of, write_policy
+from .policy_model import takes_steps, write_policy
 
 Note = Callable[[str], None]
 
 
 def step_instructions(
-    model: CompiledModel, policy: str, options: LearnerOptions, note: Note = lambda text: None
+    model: CompiledModel, name: str, policy: Policy, options: LearnerOptions, note: Note = lambda text: None
 ) -> StepInstructions | None:
-    """None for a policy that takes no steps, and, with a note of one line, where it cannot be measured here."""
-    if policy not in (*POLICIES, *SELECTOR_OF) or (policy == "none" and not head_of(model, options).learns):
+    """None for a policy that takes no steps, and, with a note of one line, where it cannot be measured here.
+
+    name: of the policy, for the note.
+    """
+    if not takes_steps(model, options, policy):
         return None
     try:
         for tool in (COMPILER, *runner_of(emulation_board(model.board)).tools):
@@ -38,6 +41,6 @@ def step_instructions(
                 head=lowered.options.head.name, fisher_passes=lowered.training.fisher_passes,
             )  # fmt: skip
     except TinyTrainError as error:  # accuracy does not depend on it: hours of episodes must not be lost here
-        note(f"instructions of a step of {policy} were not measured: {' '.join(str(error).split())}")
+        note(f"instructions of a step of {name} were not measured: {' '.join(str(error).split())}")
         return None
     return measured.ran.per_step

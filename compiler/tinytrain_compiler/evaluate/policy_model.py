@@ -1,4 +1,4 @@
-"""A policy's own C, written from the quantised graph of a compiled model."""
+"""A policy's own C, written from the quantised graph of a compiled model, whatever that was compiled with."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from ..codegen.emit import ModelInfo
 from ..compiled import CompiledModel
 from ..lowering import Lowered, emit, lower
 from ..output_folder import write_files
-from ..runtime_abi import SELECTORS
 from ..training.heads import HeadKind, head_kind
 from ..training.options import learning_options
-from ..training.policies import scheme_for
+from ..training.policy import Policy
+from ..training.trainable import scheme_of
 from .learner import LearnerOptions
-
-# Policies that let the device choose: `tinytrain`, and the same by other selectors.
-SELECTOR_OF = {"tinytrain": SELECTORS[0]} | {selector: selector for selector in SELECTORS[1:]}
 
 
 def head_of(model: CompiledModel, options: LearnerOptions) -> HeadKind:
@@ -23,17 +20,17 @@ def head_of(model: CompiledModel, options: LearnerOptions) -> HeadKind:
     return head_kind(options.head or model.report["head"])
 
 
-def write_policy(model: CompiledModel, options: LearnerOptions, policy: str, directory: Path) -> Lowered:
-    """Write the model as it is with this policy of `tinytrain evaluate`. Whether it fits the board is not asked."""
+def takes_steps(model: CompiledModel, options: LearnerOptions, policy: Policy) -> bool:
+    """Whether there is anything to train, in layers or in the head."""
+    return policy.trains_layers or head_of(model, options).learns
+
+
+def write_policy(model: CompiledModel, options: LearnerOptions, policy: Policy, directory: Path) -> Lowered:
+    """Write the model as it is with this policy. Whether it fits the board is not asked."""
     classes, head = int(model.report["model"]["classes"]), head_of(model, options)
-    selector, macs = None, None
-    if policy in SELECTOR_OF:
-        policy, selector, macs = "tinytrain", SELECTOR_OF[policy], options.macs
-    pool = options.pool if policy == "tinytrain" else None
-    learning = learning_options(policy, head, options.formats, pool, selector, macs)
-    scheme_file = options.scheme if policy in ("sparse-update", "tinytrain") else None
-    scheme = scheme_for(model.graph, policy, scheme_file, head)
-    lowered = lower(model.graph, model.board, model.name, classes, scheme, options=learning)
+    graph = policy.prepare(model.graph)
+    scheme, learning = scheme_of(policy, graph, head), learning_options(policy, head, options.formats)
+    lowered = lower(graph, model.board, model.name, classes, scheme, options=learning)
     sources = emit(lowered, ModelInfo(model.name, model.report["model"]["sha256"], "", classes, None, head.name))
     write_files(directory, {path: text.encode() for path, text in sources.items()})
     return lowered

@@ -10,14 +10,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
 
 from ..errors import TinyTrainError
-
-if TYPE_CHECKING:
-    from .evaluate import EpisodeResult, Study
-
-Task = tuple[str, int]  # policy, number of the episode
+from .study import EpisodeResult, Study, Task
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from ..memory import Buffer, MemoryPlan, buffers_of
 from ..memory.lifetimes import lower_bound
 from ..training.plan import TrainingPlan, plan_training
 from ..training.scheme import Scheme
-from ..training.smaller import scheme_file, smaller_schemes
+from ..training.scheme_file import scheme_lines
+from ..training.smaller import smaller_schemes
+from ..training.trainable import trainable_layers
 from .budget import check_fit, flash_problem, sram_problem
 from .purposes import purpose_use, step_name
 from .training_budget import training_flash
@@ -120,7 +122,7 @@ def _alternative(scheme: Scheme, inference: Lowered, plan: Plan) -> list[str]:
         return [
             f"  what would fit: --policy sparse-update --scheme FILE, with {weights:,} weights and {biases:,} biases "
             f"of {_layers(len(training.layers))}, {lowered.sram.needed:,} bytes of SRAM; FILE:",
-            *(f"    {line}" for line in scheme_file(graph, smaller)),
+            *(f"    {line}" for line in scheme_lines(trainable_layers(graph), smaller)),
         ]
     return [f"  what would fit: {nothing} (prototypes only)"]
 

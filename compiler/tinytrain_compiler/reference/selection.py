@@ -20,7 +20,8 @@ from ..graph.gradient import FACTOR_BITS, Factors, Gradient, quantize_factors
 from ..ops import Int8, weights_of
 from ..ops.arrays import ordered_sum
 from ..ops.backward import parameter_shift, prepare
-from ..training.selection import LIST_BYTES, MULTIPLE, Budget, Candidate, layer_cost
+from ..training.scheme import MULTIPLE
+from ..training.selection import LIST_BYTES, Budget, Candidate, layer_cost
 from .draws import Draws, mix
 from .steps import scaled
 

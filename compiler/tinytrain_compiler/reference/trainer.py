@@ -31,7 +31,8 @@ from ..training.formats import INT16, STOCHASTIC
 from ..training.norms import bias_norm, bias_units, weight_norm
 from ..training.options import DEFAULT, LearningOptions
 from ..training.scheme import Scheme
-from ..training.selection import RESAMPLE, Budget, candidates_of
+from ..training.selection import Budget, candidates_of
+from ..training.selectors import L2, RANDOM
 from ..training.visits import SelectOptions, TrainOptions, measured_samples, visiting_order
 from .backward import backward
 from .draws import Draws, mix
@@ -154,21 +155,21 @@ class ReferenceTrainer:
         """Forget what was learnt and choose the candidates' channels for these samples; returns the table of scores."""
         self.unlearn()
         scores = np.zeros(sum(c.channels for c in self._candidates), np.float32)
-        if options.selector == "random":
+        if options.selector == RANDOM:
             scores = random_scores(len(scores), options.seed)
-        elif options.selector == "l2":
+        elif options.selector == L2:
             scores = np.concatenate([l2_scores(c.node) for c in self._candidates])
         else:
             self.recompute_prototypes(sample, labels)
             for index in measured_samples(options.samples, len(labels)):
                 self._add_fisher(scores, sample(index, 0), labels[index])
         ranking = [np.float32(-i) for i in range(len(self._candidates))]  # as the compiler listed them
-        if options.selector == "layer-score":
+        if options.selector.ranks_layers:
             ranking = layer_scores(self.graph, self._candidates, scores)
         head = self.head
         self.unlearn(choose(self._candidates, scores, ranking, budget))
         self.head = head
-        self._kept = held(scores) if options.selector == RESAMPLE else None
+        self._kept = held(scores) if options.selector.redraws else None
         return scores
 
     def _redraw(self, seed: int, epoch: int) -> None:

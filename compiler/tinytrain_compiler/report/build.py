@@ -16,9 +16,9 @@ from ..ops.weighted import bias_room
 from ..output_folder import TOOL
 from ..quantize.calibration import Calibration
 from ..training.plan import TrainingPlan
+from ..training.policies import UNLIMITED
 from ..training.pool import SelectionPlan
 from ..training.scheme import backward_nodes
-from ..training.selection import UNLIMITED
 from ..version import __version__
 from . import schema
 
@@ -160,6 +160,7 @@ def _training(graph: Graph, plan: MemoryPlan, training: TrainingPlan) -> schema.
         effective_parameters_bytes=largest["parameters"],
         loss_bytes=largest["loss"],
         weights=sum(layer.weights for layer in layers),
+        selectable_weights=_selectable_weights(training),
         biases=sum(layer.biases for layer in layers),
         saturation=schema.Saturation(kept.limit / 2**kept.fraction_bits, min(rooms, default=None), TRAINED_MARGIN),
         layers=layers,
@@ -167,14 +168,24 @@ def _training(graph: Graph, plan: MemoryPlan, training: TrainingPlan) -> schema.
     )
 
 
+def _selectable_weights(training: TrainingPlan) -> int:
+    """Of all candidates at their limits, as far as the pool has deltas for them."""
+    if training.selection is None:
+        return 0
+    each = training.formats.rounding.delta_bytes
+    limits = sum(c.limit * (c.delta_bytes // each) for c in training.selection.candidates)
+    return min(limits, training.selection.budget(training.options.selector).pool // each)
+
+
 def _selection(training: TrainingPlan, plan: SelectionPlan) -> schema.SelectionFacts:
     offsets = {layer.node.name: layer.selected_offset for layer in training.layers}
     selected = {name: offset for name, offset in offsets.items() if offset is not None}
     return schema.SelectionFacts(
         pool_bytes=training.learnt_bytes,
+        usable_bytes=plan.usable_bytes,
         fixed_bytes=plan.pool_offset,
         saved_inputs_bytes=plan.saved_bytes,
-        selector=training.options.selector,
+        selector=training.options.selector.name,
         macs=None if training.options.macs == UNLIMITED else training.options.macs,
         candidates=[
             schema.CandidateFacts(

@@ -219,6 +219,7 @@ class SelectionFacts:
     """What the device may choose from, what each channel costs, and where it writes down what it chose."""
 
     pool_bytes: Annotated[int, "for the whole training state"]
+    usable_bytes: Annotated[int, "of a pool that all candidates together could use"]
     fixed_bytes: Annotated[int, "of the pool, whatever is chosen: biases, running means, what was chosen"]
     saved_inputs_bytes: Annotated[int, "beside the pool"]
     selector: Annotated[str, "where the caller leaves it open"]
@@ -244,6 +245,7 @@ class TrainingFacts:
     effective_parameters_bytes: Annotated[int, "a layer's weights and biases with their updates"]
     loss_bytes: int
     weights: Annotated[int, "updated, chosen at compile time"]
+    selectable_weights: Annotated[int, "that the device may choose, at most"]
     biases: int
     saturation: Saturation
     layers: list[TrainedLayerFacts]

@@ -136,10 +136,13 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     if training is not None:
         if training["selection"] is not None:
             _print_selection(training["selection"], training["fisher_passes"], console)
+        weights = f"{training['weights']:,} weights"
+        if training["selection"] is not None:
+            weights = f"up to {training['selectable_weights']:,} weights that the device chooses"
         console.print(
-            f"policy {report['policy']}, {report['head']} head: "
-            f"{training['weights']:,} weights and {training['biases']:,} biases of {len(training['layers'])} layers "
-            f"are trained; the training state takes {training['training_state_bytes']:,} bytes of the arena"
+            f"policy {report['policy']}, {report['head']} head: {weights} and {training['biases']:,} biases "
+            f"of {len(training['layers'])} layers are trained; the training state takes "
+            f"{training['training_state_bytes']:,} bytes of the arena"
         )
     storage = report["storage"]
     _print_storage(storage, console)
@@ -189,8 +192,8 @@ def _print_selection(selection: dict[str, Any], passes: int, console: Console) -
     console.print(table)
     macs = selection["macs"]
     console.print(
-        f"a pool of {selection['pool_bytes']:,} bytes: {selection['fixed_bytes']:,} for biases, the rest for deltas of "
-        "chosen channels"
+        f"a pool of {selection['pool_bytes']:,} of the {selection['usable_bytes']:,} bytes that all of these could "
+        f"use: {selection['fixed_bytes']:,} for biases, the rest for deltas of chosen channels"
     )
     console.print(
         f"selector {selection['selector']}, "

@@ -20,7 +20,8 @@ from ..codegen.render import render
 from ..errors import TinyTrainError, ToolMissingError
 from ..ops import Int8
 from ..projects.description import WARNING_FLAGS, host_kernels, model_sources
-from ..runtime_abi import ALIGNMENT, selector_code
+from ..runtime_abi import ALIGNMENT
+from ..training.selectors import Selector
 from .flash import SimulatedFlash
 
 WARNINGS = (*WARNING_FLAGS, "-Werror")
@@ -163,11 +164,12 @@ class HostModel:
         self._call("unlearn")
 
     def select(
-        self, sample: Callable[[int, int], Int8], labels: Sequence[int], selector: str | None = None, samples: int = 0,
-        seed: int = 1, pool_bytes: int = 0, macs: int = 0,
+        self, sample: Callable[[int, int], Int8], labels: Sequence[int], selector: Selector | None = None,
+        samples: int = 0, seed: int = 1, pool_bytes: int = 0, macs: int = 0,
     ) -> None:  # fmt: skip
-        """Choose what learns. selector: of SELECTORS, None: as compiled. Other arguments as in tt_select_options."""
-        options = _SelectOptions(selector_code(selector), samples, seed, pool_bytes, macs)
+        """Choose what learns; selector None: as compiled. Other arguments as in tt_select_options."""
+        code = 0 if selector is None else selector.code
+        options = _SelectOptions(code, samples, seed, pool_bytes, macs)
         self._call("select", ctypes.byref(options), ctypes.byref(self._samples(sample, labels)))
 
     def _samples(self, sample: Callable[[int, int], Int8], labels: Sequence[int]) -> _Samples:

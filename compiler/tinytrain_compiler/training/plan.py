@@ -16,10 +16,9 @@ from ..ops.clipping import saves_clip_mask
 from ..runtime_abi import RUNNING_BYTES, SELECTED_BYTES
 from .formats import Formats
 from .options import DEFAULT, LearningOptions
-from .pool import LEARNT, SAVED, SelectionPlan, check_budget, plan_pool
+from .pool import LEARNT, SAVED, SelectionPlan, plan_pool
 from .prefix import Cut, last_cut
 from .scheme import Scheme, backward_nodes
-from .selection import MEASURING
 
 LOSS_SCRATCH = "loss terms"
 
@@ -100,7 +99,7 @@ class TrainingPlan:
     @property
     def fisher_passes(self) -> int:
         """Over the samples, where the device chooses by what they say."""
-        return self.selection.groups if self.selection is not None and self.options.selector in MEASURING else 0
+        return self.selection.groups if self.selection is not None and self.options.selector.measures else 0
 
     def layer(self, node: Node) -> LearntLayer | None:
         return next((layer for layer in self.layers if layer.node.name == node.name), None)
@@ -132,11 +131,8 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
     """
     plan = _with_layers(graph, scheme, classes, options)
     if scheme.candidates:
-        start, delta_bytes = align(plan.learnt_bytes), options.formats.rounding.delta_bytes
-        plan.selection = plan_pool(graph, scheme, start, options.pool, delta_bytes)
-        plan.learnt_bytes = options.pool
-        budget = plan.selection.budget(options.pool, options.selector, options.macs)
-        check_budget(plan.selection.candidates, budget, options.pool)
+        plan.selection = plan_pool(graph, scheme, align(plan.learnt_bytes), options)
+        plan.learnt_bytes = plan.selection.pool_bytes
     end = len(graph.nodes)  # the loss's step
     visited = backward_nodes(graph, scheme)
     step_of = {node.name: end + 1 + i for i, node in enumerate(visited)}

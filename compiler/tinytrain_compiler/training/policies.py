@@ -1,129 +1,177 @@
-"""Training policies: each names the layers, input channels and biases that learn.
-
-| policy | what learns |
-|---|---|
-| none | nothing; prototypes only |
-| full | weights and biases of all layers in front of the embedding |
-| last-layer | weights and biases of the last layer in front of the embedding |
-| bias | the biases of the last `depth` layers (TinyTL, Cai et al. 2020, without its side branches) |
-| sparse-update | a static scheme: biases of the last `depth` layers, and the first channels of some of them |
-| tinytrain | biases of the last `depth` layers, and channels of candidate layers, chosen on the device for each task |
-"""
+"""Training policies by name. A new one is a class here and a place in POLICIES; command line, evaluation, reports and
+documentation read them from there."""
 
 from __future__ import annotations
 
-import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import UsageError
-from ..graph import Graph, Node
-from ..ops import weights_of
-from .heads import PROTOTYPE, HeadKind
-from .scheme import Scheme, TrainedLayer, embedding_layers
-from .selection import MULTIPLE
+from .option import Option, options_of
+from .policy import Policy
+from .scheme import MULTIPLE, Layer, Scheme, TrainedLayer, as_candidates
+from .scheme_file import read_scheme
+from .selectors import FISHER, SELECTORS, Selector
 
-POLICIES = {  # and their learning rates: docs/training.md, "Rates"
-    "none": 0.015, "last-layer": 0.02, "bias": 0.015, "sparse-update": 0.015, "tinytrain": 0.015, "full": 0.0015,
-}  # fmt: skip
-DEFAULT_RATE = POLICIES["tinytrain"]
+if TYPE_CHECKING:
+    from .options import LearningOptions
+
 DEFAULT_DEPTH = 20  # layers, counted from the embedding
+UNLIMITED = 2**32 - 1  # MACs: UINT32_MAX, no limit
+
+SCHEME = Option(
+    "scheme", "FILE.toml",
+    "layers and fractions of their input channels; where the device chooses, the most it may take.", Path,
+)  # fmt: skip
+POOL = Option(
+    "pool", "KIB", "SRAM for the training state: lists and deltas of chosen channels, and all biases (default: "
+    "what all candidates can use, at most 64).", int, 1,
+)  # fmt: skip
+SELECTION = Option("selection", "S", "how the device chooses channels (default: fisher).", choices=SELECTORS)
+MACS = Option(
+    "macs", "N",
+    "multiply-accumulates of weight gradients that chosen channels may take in a step (default: no limit).",
+    int, 1, UNLIMITED,
+)  # fmt: skip
 
 
-def scheme_for(graph: Graph, policy: str, scheme_file: Path | None = None, head: HeadKind = PROTOTYPE) -> Scheme | None:
-    """The scheme of a policy; None where nothing learns: for `none`, unless the head does.
+@dataclass(frozen=True)
+class NoPolicy(Policy):
+    """nothing: prototypes only, or the head where it trains"""
 
-    Errors: UsageError for an unknown policy, a missing or wrong scheme file, a network without layers that can learn.
+    name: ClassVar[str] = "none"
+    rate: ClassVar[float] = 0.015
+    trains_layers: ClassVar[bool] = False
+
+    def scheme(self, layers: Sequence[Layer]) -> Scheme:
+        return Scheme({})
+
+
+@dataclass(frozen=True)
+class Bias(Policy):
+    """the biases of the last 20 layers (TinyTL, Cai et al. 2020, without its side branches)"""
+
+    name: ClassVar[str] = "bias"
+    rate: ClassVar[float] = 0.015
+
+    def scheme(self, layers: Sequence[Layer]) -> Scheme:
+        return Scheme({layer.name: TrainedLayer() for layer in layers[-DEFAULT_DEPTH:]})
+
+
+@dataclass(frozen=True)
+class LastLayer(Policy):
+    """weights and biases of the last layer in front of the embedding"""
+
+    name: ClassVar[str] = "last-layer"
+    rate: ClassVar[float] = 0.02
+
+    def scheme(self, layers: Sequence[Layer]) -> Scheme:
+        return Scheme({layers[-1].name: layers[-1].whole()})
+
+
+@dataclass(frozen=True)
+class SparseUpdate(Policy):
+    """a static scheme: biases of the last `depth` layers, and a fraction of the input channels of some"""
+
+    name: ClassVar[str] = "sparse-update"
+    rate: ClassVar[float] = 0.015
+
+    scheme_file: Path | None = field(default=None, metadata=SCHEME.metadata)
+
+    def scheme(self, layers: Sequence[Layer]) -> Scheme:
+        if self.scheme_file is None:
+            raise UsageError(
+                "--policy sparse-update needs --scheme FILE, a TOML file such as: depth = 20 and [fractions] "
+                '"blocks.8.pointwise1" = 0.25 (layer names: see the report)'
+            )
+        return read_scheme(layers, self.scheme_file)
+
+
+@dataclass(frozen=True)
+class TinyTrain(Policy):
+    """biases of the last 20 layers, and channels of candidate layers that the device chooses for each task"""
+
+    name: ClassVar[str] = "tinytrain"
+    rate: ClassVar[float] = 0.015
+
+    scheme_file: Path | None = field(default=None, metadata=SCHEME.metadata)
+    pool: int | None = field(default=None, metadata=POOL.metadata)  # KiB; None: what can be used
+    selection: Selector = field(default=FISHER, metadata=SELECTION.metadata)
+    macs: int = field(default=UNLIMITED, metadata=MACS.metadata)
+
+    def scheme(self, layers: Sequence[Layer]) -> Scheme:
+        static = default_candidates(layers) if self.scheme_file is None else read_scheme(layers, self.scheme_file)
+        scheme = as_candidates(layers, static)
+        if not scheme.candidates:
+            where = f"the last {DEFAULT_DEPTH} layers" if self.scheme_file is None else self.scheme_file
+            raise UsageError(
+                f"--policy tinytrain: {where}: no layer gives the device four input channels to choose from; use "
+                "--policy bias, or a --scheme whose [fractions] take four channels of a layer"
+            )
+        return scheme
+
+    def learning(self, options: LearningOptions) -> LearningOptions:
+        pool = None if self.pool is None else 1024 * self.pool
+        return replace(options, pool=pool, selector=self.selection, macs=self.macs)
+
+
+@dataclass(frozen=True)
+class Full(Policy):
+    """weights and biases of all layers in front of the embedding: a yardstick, on this machine more than on a board"""
+
+    name: ClassVar[str] = "full"
+    rate: ClassVar[float] = 0.0015
+
+    def scheme(self, layers: Sequence[Layer]) -> Scheme:
+        return Scheme({layer.name: layer.whole() for layer in layers})
+
+
+POLICIES: dict[str, type[Policy]] = {p.name: p for p in (NoPolicy, Bias, LastLayer, SparseUpdate, TinyTrain, Full)}
+DEFAULT_RATE = TinyTrain.rate
+
+
+def policy_options() -> list[Option]:
+    """The options of all policies, each once, in the policies' order."""
+    return list({o.name: o for policy in POLICIES.values() for o in options_of(policy).values()}.values())
+
+
+def policies_with(option: str) -> list[str]:
+    """Names of the policies that have an option of this name."""
+    return [name for name, policy in POLICIES.items() if option in {o.name for o in options_of(policy).values()}]
+
+
+def make_policy(name: str, given: Mapping[str, Any] | None = None) -> Policy:
+    """A policy by name. given: values by option name, of any policy; None: not given.
+
+    Errors: UsageError for an unknown policy, an option that it does not have, and a wrong value.
     """
-    rate_of(policy)
-    if scheme_file is not None and policy not in ("sparse-update", "tinytrain"):
-        raise UsageError(f"--scheme belongs to --policy sparse-update or tinytrain, not to {policy}")
-    layers = embedding_layers(graph)
-    if policy == "none":
-        return Scheme({}) if head.learns else None
-    if not layers:
-        raise UsageError(f"--policy {policy}: no layer with weights stands in front of the embedding")
-    if policy == "bias":
-        return Scheme({node.name: TrainedLayer() for node in layers[-DEFAULT_DEPTH:]})
-    if policy in ("last-layer", "full"):
-        return Scheme({node.name: _whole(node) for node in (layers if policy == "full" else layers[-1:])})
-    if policy == "tinytrain":
-        fixed = read_scheme(graph, layers, scheme_file) if scheme_file else default_candidates(graph, layers)
-        return offered(graph, fixed)
-    if scheme_file is None:
-        raise UsageError(
-            "--policy sparse-update needs --scheme FILE, a TOML file such as: depth = 20 and [fractions] "
-            '"blocks.8.pointwise1" = 0.25 (layer names: see the report)'
-        )
-    return read_scheme(graph, layers, scheme_file)
+    if name not in POLICIES:
+        raise UsageError(f"--policy {name}: choose one of {', '.join(POLICIES)}")
+    fields = {option.name: (key, option) for key, option in options_of(POLICIES[name]).items()}
+    values = {}
+    for option_name, value in (given or {}).items():
+        if value is None:
+            continue
+        if option_name not in fields:
+            owners = policies_with(option_name)
+            raise UsageError(f"--{option_name} belongs to --policy {' or '.join(owners)}, not to {name}")
+        key, option = fields[option_name]
+        values[key] = option.parse(value)
+    return POLICIES[name](**values)
 
 
-def rate_of(policy: str) -> float:
-    """The learning rate that suits a policy. Errors: UsageError for an unknown policy."""
-    if policy not in POLICIES:
-        raise UsageError(f"--policy {policy}: choose one of {', '.join(POLICIES)}")
-    return POLICIES[policy]
+def default_candidates(layers: Sequence[Layer]) -> Scheme:
+    """Half of the input channels of layers that widen: the first pointwise convolution of a block matters most
+    (SparseUpdate, section 3.2), and costs least.
 
-
-def offered(graph: Graph, scheme: Scheme) -> Scheme:
-    """The layers of a static scheme as candidates: the device chooses which channels, and how many at most is kept,
-    rounded up to a multiple of four where the layer has as many."""
-    channels = {node.name: weights_of(node).layout(node).channels for node in graph.nodes if node.name in scheme.layers}
-
-    def candidate(name: str, layer: TrainedLayer) -> TrainedLayer:
-        count = min(len(layer.channels) + MULTIPLE - 1, channels[name])
-        return TrainedLayer(limit=count // MULTIPLE * MULTIPLE)
-
-    return Scheme({name: candidate(name, layer) for name, layer in scheme.layers.items()})
-
-
-def default_candidates(graph: Graph, layers: list[Node]) -> Scheme:
-    """Half of the channels of layers that widen: the first pointwise convolution of a block matters most
-    (SparseUpdate, section 3.2), and costs least."""
-    chosen = {node.name: TrainedLayer() for node in layers[-DEFAULT_DEPTH:]}
-    for node in layers[-DEFAULT_DEPTH:]:
-        layout = weights_of(node).layout(node)
-        if layout.groups == 1 and layout.outputs > layout.inputs:
-            chosen[node.name] = TrainedLayer(tuple(range(layout.inputs // 2)))
+    Where no layer widens, as in a network of depthwise-separable blocks of one width, all layers whose kernels see
+    every input channel. A layer with less than four channels, often the first of a network, is no candidate.
+    """
+    last = layers[-DEFAULT_DEPTH:]
+    chosen = {layer.name: TrainedLayer() for layer in last}
+    dense = [layer for layer in last if layer.groups == 1 and layer.inputs >= MULTIPLE]
+    for layer in [layer for layer in dense if layer.outputs > layer.inputs] or dense:
+        chosen[layer.name] = TrainedLayer(tuple(range(layer.inputs // 2)))
     return Scheme(chosen)
-
-
-def _whole(node: Node) -> TrainedLayer:
-    """All input channels of a layer."""
-    return TrainedLayer(tuple(range(weights_of(node).layout(node).channels)))
-
-
-def read_scheme(graph: Graph, layers: list[Node], path: Path) -> Scheme:
-    """A scheme file: `depth`, and `[fractions]` of input channels by layer name or index among all layers."""
-    try:
-        table = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such scheme file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as TOML ({error})") from error
-    unknown = set(table) - {"depth", "fractions"}
-    if unknown:
-        raise UsageError(f"{path}: unknown key {sorted(unknown)[0]!r}; a scheme has depth and [fractions]")
-    depth, fractions = table.get("depth", 0), table.get("fractions", {})
-    if type(depth) is not int or not 0 <= depth <= len(layers) or not isinstance(fractions, dict):
-        raise UsageError(f"{path}: depth must be a whole number up to {len(layers)}, [fractions] a table")
-    chosen = {node.name: TrainedLayer() for node in layers[len(layers) - depth :]}
-    for key, fraction in fractions.items():
-        node = _layer(layers, key, path)
-        if not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
-            raise UsageError(f"{path}: the fraction of {key!r} must lie between 0 and 1, not {fraction!r}")
-        count = round(fraction * weights_of(node).layout(node).channels)
-        chosen[node.name] = TrainedLayer(tuple(range(count)))
-    if not chosen:
-        raise UsageError(f"{path}: chooses no layer; set depth or [fractions]")
-    return Scheme(chosen)
-
-
-def _layer(layers: list[Node], key: str, path: Path) -> Node:
-    if key.isdigit() and int(key) < len(layers):
-        return layers[int(key)]
-    for node in layers:
-        if node.name == key:
-            return node
-    raise UsageError(
-        f"{path}: no layer {key!r}; layers are {', '.join(n.name for n in layers[-6:])}, ... or 0 to {len(layers) - 1}"
-    )

@@ -12,12 +12,9 @@ import numpy as np
 
 from ..graph import Graph, Node
 from ..ops import weights_of
+from .policies import UNLIMITED
 from .scheme import Scheme
 
-RESAMPLE = "fisher-resample"  # channels are drawn anew in every epoch, by scores that are kept
-MEASURING = ("fisher", "layer-score", RESAMPLE)  # those that run the samples through the network
-UNLIMITED = 2**32 - 1  # MACs: UINT32_MAX, no limit
-MULTIPLE = 4  # channels are taken by fours: whole words of deltas and saved inputs
 LIST_BYTES = 2  # of a channel's number
 
 

@@ -1,12 +1,12 @@
-"""Smaller versions of a scheme, for boards on which it does not fit, and a scheme written as its file."""
+"""Smaller versions of a scheme, for boards on which it does not fit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 from ..graph import Graph
-from .scheme import Scheme, TrainedLayer, embedding_layers
-from .selection import MULTIPLE
+from .scheme import MULTIPLE, Scheme, TrainedLayer
+from .trainable import embedding_layers
 
 EIGHTHS = 8  # channels are given up in steps of this part of the scheme's own
 
@@ -40,25 +40,3 @@ def _shrunk(scheme: Scheme, names: list[str], eighths: int) -> Scheme:
         limit = own.limit * eighths // EIGHTHS // MULTIPLE * MULTIPLE
         layers[name] = TrainedLayer(own.channels[: len(own.channels) * eighths // EIGHTHS], limit)
     return Scheme(layers)
-
-
-def scheme_file(graph: Graph, scheme: Scheme) -> list[str]:
-    """The lines of a scheme file that read_scheme() makes this scheme of, channels counted from the first."""
-    nodes = embedding_layers(graph)
-    depth = 0
-    while depth < len(nodes) and nodes[-1 - depth].name in scheme.layers:
-        depth += 1
-    entries = []
-    for index, node in enumerate(nodes):
-        layer = scheme.layers.get(node.name)
-        if layer is None or (not layer.channels and index >= len(nodes) - depth):
-            continue
-        inputs = graph.tensors[node.inputs[0]].shape[-1]
-        name = node.name.replace("\\", "\\\\").replace('"', '\\"')
-        entries.append(f'"{name}" = {_fraction(len(layer.channels), inputs)}')
-    return [f"depth = {depth}", *([f"fractions = {{ {', '.join(entries)} }}"] if entries else [])]
-
-
-def _fraction(count: int, of: int) -> str:
-    """The shortest decimal that rounds to this count of channels."""
-    return next(text for digits in range(1, 9) if round(float(text := f"{count / of:.{digits}f}") * of) == count)

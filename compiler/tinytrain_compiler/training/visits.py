@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from ..runtime_abi import FISHER_SAMPLES
 from .policies import DEFAULT_RATE
+from .selectors import FISHER, Selector
 
 
 @dataclass(frozen=True)
 class SelectOptions:
-    selector: str = "fisher"  # of training/selection.py
+    selector: Selector = FISHER
     samples: int = FISHER_SAMPLES  # that Fisher information is measured on, at most
     seed: int = 1  # of the random selector
 
