@@ -144,7 +144,7 @@ def test_noise_has_grey_and_coloured_pictures_and_a_falling_spectrum() -> None:
     [
         ({"mean": (1, 2)}, "--mean has 2 numbers, this model's input takes 1 or 3"),
         ({"std": (1, 2, 3, 4)}, "--std has 4 numbers"),
-        ({"std": (1, 0, 1)}, "--std must not be 0"),
+        ({"std": (1, 0, 1)}, "--std must be greater than 0, not 1,0,1"),
         ({"mean": float("nan")}, "--mean must be finite"),
         ({"limit": 0}, "at least 1"),
     ],

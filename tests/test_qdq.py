@@ -18,9 +18,9 @@ from onnx import TensorProto
 from onnx_models import ModelBuilder
 from tinytrain_compiler import Artifacts, compile_model
 from tinytrain_compiler.compiled import load_compiled
-from tinytrain_compiler.errors import UnsupportedModelError, UsageError
+from tinytrain_compiler.errors import DisagreementError, UnsupportedModelError, UsageError
 from tinytrain_compiler.graph import Graph
-from tinytrain_compiler.oracle import DisagreementError, Oracle, check_agreement
+from tinytrain_compiler.oracle import Oracle, check_agreement
 from tinytrain_compiler.verify import verify
 from tools import require_or_skip
 

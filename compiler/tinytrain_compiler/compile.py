@@ -28,6 +28,7 @@ from .output_folder import check_output, json_bytes, manifest_of, write_files
 from .passes import run_passes
 from .quantize.calibration import Calibration, CalibrationData
 from .quantize.input_bytes import pixel_map, quantize_samples
+from .quantize.normalization import normalization
 from .report.build import build_report
 from .training.formats import formats as formats_of
 from .training.heads import PROTOTYPE, head_kind
@@ -56,6 +57,7 @@ class Artifacts:
     plan: MemoryPlan
     report: dict[str, Any]  # report.json; report/schema.py says what each key means
     files: dict[str, bytes]  # every emitted file, by path relative to the directory
+    notes: tuple[str, ...]  # what was taken otherwise than it was given, for the user to know
 
 
 def compile_model(
@@ -115,8 +117,6 @@ def compile_model(
     data = CalibrationData(None if calibration is None else Path(calibration), mean, std, CALIBRATION_SAMPLES)
     limit = None if sram is None else 1024 * sram
     imported = read(path, data, progress, lambda layers: check_outline(layers, target, limit))
-    for note in imported.notes:
-        progress(note)
     observe("import", imported.graph)
     graph = run_passes(imported.graph, observe)
     test_inputs = _test_inputs(imported.samples, graph)
@@ -157,12 +157,14 @@ def compile_model(
     files["report.json"] = json_bytes(report)
     files |= model_files(prefix, graph, target, imported.oracle, test_inputs)
     files["manifest.json"] = manifest_of(files, prefix, target, imported.sha256, options)
+    note = normalization(mean, std).note
+    notes = imported.notes if note is None or imported.samples.are_floats else (*imported.notes, note)
     directory = None
     if output is not None:
         progress("writing files")
         directory = Path(output)
         write_files(directory, files)
-    return Artifacts(directory, prefix, target, graph, lowered.plan, report, files)
+    return Artifacts(directory, prefix, target, graph, lowered.plan, report, files, notes)
 
 
 def default_name(model: str | Path) -> str:

@@ -91,7 +91,16 @@ def compile_command(
         )  # fmt: skip
     if as_json:
         print_json(artifacts.report)
-        return
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    print_report(artifacts.report, console)
-    console.print(f"wrote {artifacts.directory}", highlight=False, soft_wrap=True)
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 140)
+        print_report(artifacts.report, console)
+        console.print(f"wrote {artifacts.directory}", highlight=False, soft_wrap=True)
+    for note in artifacts.notes:
+        click.echo(f"note: {note}", err=True)
+    quantization = artifacts.report["quantization"]
+    if quantization["low_agreement"]:
+        warning = (
+            f"warning: int8 and float agree on only {quantization['top1_agreement']:.1%} of the calibration samples. "
+            "Check that --mean and --std are those the network was trained with, and that the samples are of its kind"
+        )
+        click.secho(warning, fg="red", bold=True, err=True)

@@ -23,8 +23,9 @@ class Numbers(click.ParamType[tuple[float, ...]]):
 
 
 mean_option = click.option(
-    "--mean", type=Numbers(), default="127.5", show_default=True, help="Subtracted from a raw pixel."
-)
+    "--mean", type=Numbers(), default="127.5", show_default=True,
+    help="Subtracted from a pixel, 0..255. Where --mean and --std are at most 1, pixels are 0..1 (torchvision's way).",
+)  # fmt: skip
 std_option = click.option("--std", type=Numbers(), default="127.5", show_default=True, help="Then divided by this.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 directory_argument = click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")

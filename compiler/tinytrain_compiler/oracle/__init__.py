@@ -1,11 +1,10 @@
 """Another program that computes the same quantised model, and how far the compiler's graph is from it."""
 
-from .agreement import STEPS, DisagreementError, OperatorDistances, check_agreement, distances, operator_distances
+from .agreement import STEPS, OperatorDistances, check_agreement, distances, operator_distances
 from .oracle import Oracle
 
 __all__ = [
     "STEPS",
-    "DisagreementError",
     "OperatorDistances",
     "Oracle",
     "check_agreement",

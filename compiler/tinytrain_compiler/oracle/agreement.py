@@ -13,16 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import TinyTrainError
+from ..errors import DisagreementError, shown
 from ..graph import Graph, Node
 from ..ops import Int8, operator_of
 from .oracle import Oracle
 
 STEPS = 256  # distances of two int8 values are below
-
-
-class DisagreementError(TinyTrainError):
-    """The compiler's graph and the oracle compute different things from the same model."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +61,17 @@ def check_agreement(graph: Graph, oracle: Oracle, inputs: Int8) -> None:
     values = oracle.tensors(graph, inputs)
     for sample, x in enumerate(inputs):
         if largest := int(np.flatnonzero(distances(x, values[graph.input][sample].reshape(-1))).max(initial=0)):
-            raise DisagreementError(_message(oracle, f"the input '{graph.input}'", "some", largest))
+            raise _disagreement(oracle, f"the input '{shown(graph.input)}'", "some", largest)
         for found in operator_distances(graph, values, sample):
             if found.largest > 1:
                 wrong, of = int(found.steps[2:].sum()), int(found.steps.sum())
-                where = f"{found.node.op} '{found.node.name}'"
-                raise DisagreementError(_message(oracle, where, f"{wrong:,} of its {of:,}", found.largest))
+                where = f"{found.node.op} '{shown(found.node.name)}'"
+                raise _disagreement(oracle, where, f"{wrong:,} of its {of:,}", found.largest)
 
 
-def _message(oracle: Oracle, where: str, wrong: str, largest: int) -> str:
-    return (
+def _disagreement(oracle: Oracle, where: str, wrong: str, largest: int) -> DisagreementError:
+    return DisagreementError(
         f"{where} computes something else than {oracle.name} does: on a calibration sample, {wrong} values differ by "
-        f"up to {largest} steps of int8, and rounding explains one; please report it with the model"
+        f"up to {largest} steps of int8, and rounding explains one; please report it with the model",
+        {},
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from .noise import noise_pixels
+from .normalization import normalization
 
 PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _SHOWN = 8  # arrays listed in a message
@@ -151,19 +152,16 @@ def _resize(image: Pixels, height: int, width: int) -> Pixels:
 
 
 def _normalization(input_shape: Sequence[int], mean: Numbers, std: Numbers) -> tuple[Floats, Floats]:
-    """mean and std, each float32 () or (C,). Raises UsageError for a wrong count, std 0 or no number."""
+    """mean and std of raw pixels, each float32 (1,) or (C,). Errors: as normalization, and for a wrong count."""
     channels = input_shape[1] if len(input_shape) == 4 else 1
+    found = normalization(mean, std)
     values = []
-    for name, given in (("mean", mean), ("std", std)):
-        array = np.atleast_1d(np.asarray(given, dtype=np.float32))
+    for name, given in (("mean", found.mean), ("std", found.std)):
+        array = np.asarray(given, dtype=np.float32)
         if array.shape not in ((1,), (channels,)):
             wanted = f"1 or {channels}" if channels > 1 else "1"
             raise UsageError(f"--{name} has {array.size} numbers, this model's input takes {wanted}")
-        if not np.isfinite(array).all():
-            raise UsageError(f"--{name} must be finite numbers, not {array.tolist()}")
         values.append(array)
-    if np.any(values[1] == 0):
-        raise UsageError("--std must not be 0: pixels become (pixel - mean) / std")
     return values[0], values[1]
 
 

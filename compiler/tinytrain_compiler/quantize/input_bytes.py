@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..graph import Tensor
+from .normalization import normalization
 
 FRACTION_BITS = 16
 
@@ -28,11 +29,11 @@ class PixelMap:
 
 
 def pixel_map(tensor: Tensor, mean: Sequence[float], std: Sequence[float]) -> PixelMap | None:
-    """The map for (pixel - mean) / std; None where the input is no picture of 1 or 3 channels."""
+    """The map for (pixel - mean) / std, see normalization; None where the input is no picture of 1 or 3 channels."""
     if len(tensor.shape) != 3 or tensor.shape[2] not in (1, 3):
         return None
-    channels = tensor.shape[2]
-    means, stds = (np.broadcast_to(np.asarray(v, np.float64), channels) for v in (mean, std))
+    channels, found = tensor.shape[2], normalization(mean, std)
+    means, stds = (np.broadcast_to(np.asarray(v), channels) for v in (found.mean, found.std))
     scale, zero = tensor.quantization.scale, tensor.quantization.zero_point
     one = 1 << FRACTION_BITS
     multipliers = np.rint(one / (stds * scale)).astype(int)

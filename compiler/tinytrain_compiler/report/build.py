@@ -22,6 +22,10 @@ from ..training.scheme import backward_nodes
 from ..version import __version__
 from . import schema
 
+# On data of their own kind, int8 networks agree with float on 85 to 99 % of samples; with a wrong normalisation, on 57
+# to 72 %.
+LOW_AGREEMENT = 0.75
+
 
 def build_report(
     *,
@@ -67,7 +71,9 @@ def build_report(
             _sram(sram, board, plan, inference or plan, _by_purpose(graph, plan, training)), _flash(flash)
         ),
         storage=_storage(slots, state),
-        quantization=schema.Quantization(_calibration(calibration), top1_agreement),
+        quantization=schema.Quantization(
+            _calibration(calibration), top1_agreement, top1_agreement is not None and top1_agreement < LOW_AGREEMENT
+        ),
         policy=policy,
         head=head,
         training=None if training is None else _training(graph, plan, training),

@@ -179,6 +179,7 @@ class Quantization:
     top1_agreement: Annotated[
         float | None, "share of calibration samples that int8 and float classify alike; null: not compared"
     ]
+    low_agreement: Annotated[bool, "it is so low that something about the model's input or the samples must be wrong"]
 
 
 @dataclass(frozen=True)
