@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 from onnx_models import ModelBuilder, small_cnn
+from tinytrain_compiler.errors import UnsupportedModelError
 from tinytrain_compiler.frontends.onnx.canonicalize import canonicalize
 from tinytrain_compiler.frontends.onnx.file import is_quantized
 from tinytrain_compiler.frontends.onnx.float_passes.fold_constants import fold_constants
@@ -172,3 +173,14 @@ def test_agreement_progress_and_integers(capfd: pytest.CaptureFixture[str]) -> N
     captured = capfd.readouterr()
     assert captured.out == ""
     assert captured.err == ""
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_that_folding_makes_infinite_are_refused_by_name() -> None:
+    """A BatchNormalization with variance 0 and epsilon 0: nothing in the file itself is infinite."""
+    b = ModelBuilder((1, 3, 8, 8))
+    x = b.conv(b.input, 3, 4, name="stem")
+    parameters = [b.const(v) for v in (np.ones(4), np.zeros(4), np.zeros(4), [1.0, 0.0, 1.0, 1.0])]
+    x = b.node("Relu", b.node("BatchNormalization", x, *parameters, epsilon=0.0, name="norm"))
+    with pytest.raises(UnsupportedModelError, match=r"Conv 'stem': folding .* makes its weights infinite"):
+        canonicalize(fold_constants(b.build(b.conv(x, 4, 2, name="next"))))

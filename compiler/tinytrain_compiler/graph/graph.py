@@ -53,7 +53,7 @@ class Graph:
     features: str  # the tensor in front of the classifier; `output` where there is none
     tensors: dict[str, Tensor]
     nodes: list[Node]
-    origins: dict[str, str] = field(default_factory=dict)  # tensor -> its integer tensor in the QDQ file
+    origins: dict[str, str] = field(default_factory=dict)  # tensor -> its name in the oracle's model
 
     def consumers(self, tensor: str) -> list[Node]:
         return [node for node in self.nodes if tensor in node.inputs]

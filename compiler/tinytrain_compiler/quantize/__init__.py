@@ -1,1 +1,1 @@
-"""From float to int8: calibration data, onnxruntime's static quantiser, and how well the two models agree."""
+"""Calibration data, and how pixels and floats become the int8 that a model takes."""

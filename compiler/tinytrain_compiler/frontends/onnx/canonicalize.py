@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import onnx
 
+from ...errors import Problem, UnsupportedModelError
 from .file import is_quantized
 from .float_passes.activations import hoist_activations, merge_activations
 from .float_passes.affine import fold_affine
 from .float_passes.cleanup import name_nodes, remove_no_ops
-from .float_passes.edit import GraphEditor, default_opset
+from .float_passes.edit import Array, GraphEditor, default_opset
 from .float_passes.fold_constants import fold_constants
 from .float_passes.matmul import matmul_to_gemm, normalize_gemm
 from .float_passes.pooling import reduce_mean_to_pool
@@ -44,7 +46,8 @@ _PASSES: tuple[Pass, ...] = (
 def canonicalize(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The canonical form of a loaded and supported model (load_model, check_supported), as a new proto.
 
-    A quantised model (QDQ) only gets its windows and names spelled out.
+    A quantised model (QDQ) only gets its windows and names spelled out. Raises UnsupportedModelError, naming the
+    layers, where folding makes weights infinite or no numbers.
     """
     quantized = is_quantized(proto)
     proto = onnx.ModelProto.FromString(proto.SerializeToString())
@@ -56,8 +59,28 @@ def canonicalize(proto: onnx.ModelProto) -> onnx.ModelProto:
 
             proto = version_converter.convert_version(proto, TARGET_OPSET)
         proto = fold_constants(optimize(proto))
-        _apply(_PASSES, proto)
+        with np.errstate(all="ignore"):
+            _apply(_PASSES, proto)
+        _check_weights(proto)
     return proto
+
+
+def _check_weights(proto: onnx.ModelProto) -> None:
+    editor = GraphEditor(proto)
+    bad = {name for name, values in editor.constants.items() if values.dtype.kind == "f" and not _finite(values)}
+    reason = "folding the layers around it makes its weights infinite or no numbers"
+    fix = "look for a BatchNormalization with variance 0, or for huge values"
+    problems = [
+        Problem(node.name, node.op_type, reason, fix)
+        for node in editor.nodes()
+        if node.op_type != "Clip" and bad.intersection(node.input)
+    ]
+    if problems:
+        raise UnsupportedModelError(problems)
+
+
+def _finite(values: Array) -> bool:
+    return bool(np.isfinite(values).all())
 
 
 def _apply(passes: Sequence[Pass], proto: onnx.ModelProto) -> None:

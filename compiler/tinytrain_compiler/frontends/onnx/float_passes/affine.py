@@ -32,8 +32,9 @@ def as_affine(node: onnx.NodeProto, editor: GraphEditor) -> Affine | None:
         if any(name not in editor.constants for name in node.input[1:5]):
             return None
         gamma, beta, mean, variance = (editor.constants[name].astype(np.float64) for name in node.input[1:5])
-        scale = gamma / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
-        return Affine(node.input[0], scale, beta - mean * scale)
+        with np.errstate(all="ignore"):  # canonicalize refuses weights that are no numbers
+            scale = gamma / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
+            return Affine(node.input[0], scale, beta - mean * scale)
     if node.op_type not in AFFINE or len(node.input) != 2:
         return None
     left, right = node.input
