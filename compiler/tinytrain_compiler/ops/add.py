@@ -40,7 +40,7 @@ def add_constants(node: Node, tensors: Mapping[str, Tensor]) -> AddConstants:
         offset = (y.zero_point << shift) + (1 << (shift - 1)) - a.zero_point * ma - b.zero_point * mb
         if 128 * (ma + mb) + abs(offset) < 2**31:
             return AddConstants(ma, mb, offset, shift)
-    raise ValueError(f"{node.name}: its inputs' scales are out of proportion to its output's")
+    raise ValueError("its inputs' scales are out of proportion to its output's")
 
 
 class Add(Operator):

@@ -18,4 +18,4 @@ def elements(shape: Sequence[int]) -> int:
 
 def spelled(shape: Sequence[int]) -> str:
     """A shape as messages show it, however many dimensions it has."""
-    return f"({', '.join(map(str, shape[:6]))}{', ...' if len(shape) > 6 else ''})"
+    return str(tuple(shape[:6])) if len(shape) <= 6 else f"{str(tuple(shape[:6]))[:-1]}, ...)"

@@ -102,12 +102,16 @@ class QdqImporter:
 
     def run(self) -> Graph:
         (graph_input,) = [v.name for v in self.proto.graph.input if v.name not in self.initializers]
+        refused: set[str] = set()
         for node in self.proto.graph.node:
+            if refused.intersection(node.input):  # would only repeat the complaint
+                refused.update(node.output)
+                continue
             try:
                 self._import(node, graph_input)
             except UnsupportedNodeError as error:
                 self.problems.append(Problem(node.name or node.output[0], node.op_type, error.reason, error.fix))
-                break  # what follows depends on it and would only repeat the complaint
+                refused.update(node.output)
         if self.problems:
             raise UnsupportedModelError(self.problems)
         output = self.activations.get(self.proto.graph.output[0].name)
@@ -126,6 +130,7 @@ class QdqImporter:
         origins = {tensor: integers for integers, tensor in self.quantized.items()}
         graph = Graph(self.activations[graph_input], output, self._features(output), self.tensors, self.nodes, origins)
         verify(graph, after="import")
+        _check_arithmetic(graph)
         return graph
 
     # -- the three kinds of node ---------------------------------------------------------------
@@ -150,6 +155,10 @@ class QdqImporter:
             axis = scales.axis % max(integers.ndim, 1)
             values = integers.astype(np.int64) - along(scales.zero, axis, integers.ndim)
             self.constants[name] = Constant(values, scales.scale, axis)
+        elif source not in self.quantized:
+            raise UnsupportedNodeError(
+                f"its input '{source}' is no constant and comes from no QuantizeLinear", "pass the float model instead"
+            )
         else:
             tensor = self.tensors[self.quantized[source]]
             self._check_same_scales(scales_of(node, self.initializers, self.types[source]).quantization, tensor)
@@ -309,3 +318,17 @@ class QdqImporter:
                 is_vector = len(source.shape) == 1 or source.shape[:2] == (1, 1)
                 return source.name if is_vector and source.name not in self.flattened else output
         return output
+
+
+def _check_arithmetic(graph: Graph) -> None:
+    """Raise UnsupportedModelError, naming every node whose scales no integer multiplier can bring together."""
+    problems: list[Problem] = []
+    for node in graph.nodes:
+        try:
+            operator_of(node).kernel(node, graph.tensors)
+        except ValueError as error:
+            problems.append(Problem(node.name, node.op, str(error), "quantise again with ranges nearer to each other"))
+        except UnsupportedModelError as error:
+            problems += error.problems
+    if problems:
+        raise UnsupportedModelError(problems)

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
+from ...errors import Problem, UnsupportedModelError, UsageError, first_line
 from ...quantize.calibration import Calibration
 from .float_passes.activations import clip_limits
 from .float_passes.edit import GraphEditor
@@ -33,11 +34,14 @@ _OP_TYPES = (
 # Relu scale 1 with zero point 0, which no longer clips; and a channel of 1e-20s gets a scale of no use to 32 bits.
 MIN_REAL_RANGE = 1e-4
 
+MAX_LAYERS = 1000  # its time grows with their square: a minute for so many
+
 
 def quantize(proto: onnx.ModelProto, calibration: Calibration, progress: Progress | None = None) -> onnx.ModelProto:
     """The QDQ model of a canonical float model, its ranges the smallest and largest values over the samples.
 
-    proto: from canonicalize; calibration.samples: float32 (n, *input shape without batch).
+    proto: from canonicalize; calibration.samples: float32 (n, *input shape without batch). Raises
+    UnsupportedModelError naming the nodes that stay float, UsageError where the quantiser cannot cope.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -48,22 +52,32 @@ def quantize(proto: onnx.ModelProto, calibration: Calibration, progress: Progres
         # A removed Clip is done by saturation, which can't do it where 0 (always representable) is outside.
         "QDQKeepRemovableActivations": _has_clip_without_zero(proto),
     }
+    if len(proto.graph.node) > MAX_LAYERS:
+        raise UsageError(
+            f"the network has {len(proto.graph.node):,} layers, at most {MAX_LAYERS:,} can be quantised here; "
+            "pass a model that is quantised already (QDQ)"
+        )
     reader = _Reader(proto.graph.input[0].name, calibration.samples, progress)
     with tempfile.TemporaryDirectory(prefix="tinytrain-") as folder, _quiet():
         source, target = Path(folder) / "float.onnx", Path(folder) / "qdq.onnx"
         onnx.save(proto, source)
-        quantize_static(
-            source,
-            target,
-            reader,
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(_OP_TYPES),
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options=options,
-        )
+        try:
+            quantize_static(
+                source,
+                target,
+                reader,
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(_OP_TYPES),
+                per_channel=True,
+                activation_type=QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options=options,
+            )
+        except Exception as e:  # numbers beyond float32 show as whatever the quantiser stumbles over
+            raise UsageError(
+                f"onnxruntime cannot quantise the model: {first_line(e)}; look for weights or samples of huge values"
+            ) from e
         result = onnx.load(target)
     _quantize_input_activation(result)
     _verify(result)
@@ -136,24 +150,31 @@ def _quantize_input_activation(proto: onnx.ModelProto) -> None:
 
 
 def _verify(proto: onnx.ModelProto) -> None:
-    """Raise AssertionError where a layer reads or writes a float tensor that is not between scales."""
+    """Raise UnsupportedModelError where a layer is not between scales, or its scales are no positive numbers."""
     graph = proto.graph
     dequantized = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
     readers: dict[str, list[str]] = {}
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node.op_type)
-    types = {t.name: t.data_type for t in graph.initializer}
+    constants = {t.name: t for t in graph.initializer}
     outputs = {o.name for o in graph.output}
     problems = []
     for node in graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            scale = numpy_helper.to_array(constants[node.input[1]])
+            if not np.all(np.isfinite(scale) & (scale > 0)):
+                problems.append(Problem(node.input[0], "tensor", f"its range gives the scale {scale.max()}", _RANGE))
             continue
-        loose = {name for name in node.input if name not in dequantized and types.get(name, TensorProto.FLOAT) == 1}
-        if node.op_type == "Clip":
-            loose -= set(node.input[1:])
-        free = [n for n in node.output if n in outputs or any(r != "QuantizeLinear" for r in readers.get(n, []))]
-        if loose or free:
-            problems.append(f"{node.op_type} '{node.name}'")
+        floats = {
+            name for name in node.input if name not in constants or constants[name].data_type == TensorProto.FLOAT
+        }
+        loose = floats - dequantized - (set(node.input[1:]) if node.op_type == "Clip" else set())
+        if loose or any(n in outputs or any(r != "QuantizeLinear" for r in readers.get(n, [])) for n in node.output):
+            problems.append(Problem(node.name, node.op_type, "onnxruntime's quantiser leaves it in float", _LONELY))
     if problems:
-        raise AssertionError(f"onnxruntime left layers in float: {', '.join(problems)}")
+        raise UnsupportedModelError(problems)
+
+
+_RANGE = "look for weights or samples of huge values"
+_LONELY = "let it follow a layer with weights, an Add or a pool: alone it is nothing to compile"

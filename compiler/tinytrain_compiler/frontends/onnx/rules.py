@@ -277,6 +277,8 @@ def _scales(c: Context, types: tuple[int, ...], weights: bool) -> Findings:
     if scale is None or (c.has(2) and zero is None):
         yield "its scale or zero point is computed by the model", "quantise statically"
         return
+    if wrong := sorted({float(s) for s in scale.ravel() if not (np.isfinite(s) and s > 0)}, key=str):
+        yield f"its scale is {', '.join(map(str, wrong[:3]))}", "quantise again: scales are positive numbers"
     if c.attributes.get("block_size", 0):
         yield "it is quantised in blocks", "quantise per tensor or per channel"
     elif scale.size > 1 and not weights:

@@ -86,4 +86,4 @@ def check_numbers(graph: onnx.GraphProto) -> None:
             wrong["infinite"].append(tensor.name)
     for what, names in wrong.items():
         if names:
-            raise UsageError(f"it has weights that are {what}: {listed(names)}; train or export it again")
+            raise UsageError(f"it has weights or scales that are {what}: {listed(names)}; train or export it again")

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ....errors import Problem, UnsupportedModelError
+from ..limits import MAX_ELEMENTS
 from .edit import Array, GraphEditor, attributes
 
 AFFINE = ("BatchNormalization", "Add", "Sub", "Mul", "Div")
@@ -110,6 +112,9 @@ def _fold_forward(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> 
 def _own_layer(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> None:
     channels = len(affine.scale)
     picture = len(editor.shapes[affine.source]) == 4
+    if not picture and channels**2 > MAX_ELEMENTS:
+        reason = f"as a layer of its own, which scales {channels:,} features, it would need {channels**2:,} weights"
+        raise UnsupportedModelError([Problem(node.name, node.op_type, reason, "fold it into a layer before export")])
     weight = affine.scale.reshape(-1, 1, 1, 1) if picture else np.diag(affine.scale)
     parameters = [
         editor.add_constant(f"{node.output[0]}_weight", weight.astype(np.float32)),

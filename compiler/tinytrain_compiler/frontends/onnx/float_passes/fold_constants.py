@@ -24,7 +24,6 @@ _KEEP = frozenset(
 )  # fmt: skip
 _AT_MOST_INPUT = frozenset({"NonZero", "Compress", "Unique"})  # how much comes out depends on values, within bounds
 _MAX_ROUNDS = 50
-_MAX_DIMENSION = 2**31 - 1
 
 
 def fold_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -83,7 +82,7 @@ def _fold_once(proto: onnx.ModelProto, made: int) -> int | None:
 
 
 def _countable(shape: tuple[int, ...]) -> bool:
-    return all(0 <= d <= _MAX_DIMENSION for d in shape)
+    return min(shape, default=0) >= 0
 
 
 def _size(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], numeric: set[str]) -> int | None:
