@@ -47,7 +47,7 @@ def test_pictures_with_names_and_groups(tmp_path: Path) -> None:
     file = save(tmp_path, **pictures(), class_names=np.array(list("wxyz")), track=track, source=np.array(["f"] * 40))
     pack = load_pack(file)
     assert (pack.name, pack.class_names, pack.source) == ("dots", ("w", "x", "y", "z"), "dots.npz (images)")
-    assert pack.is_pictures
+    assert pack.is_images
     assert len(pack) == 40
     assert pack.labels.dtype == np.int64
     assert pack.groups is not None
@@ -59,7 +59,7 @@ def test_pictures_with_names_and_groups(tmp_path: Path) -> None:
 def test_float_arrays(tmp_path: Path, key: str, dtype: type) -> None:
     values = np.ones((6, 5, 2), dtype)
     pack = load_pack(save(tmp_path, **{key: values}, labels=np.arange(6) % 3))
-    assert not pack.is_pictures
+    assert not pack.is_images
     assert pack.values.shape == (6, 5, 2)
     assert pack.class_names == ("0", "1", "2")
     assert pack.groups is None

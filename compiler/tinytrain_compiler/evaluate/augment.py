@@ -1,6 +1,6 @@
-"""Augmented pictures for training, computed on the device's own input bytes in integers.
+"""Augmented images for training, computed on the device's own input bytes in integers.
 
-For a picture x, int8 (H, W, C) with zero point z, four draws in this order from `Draws(seed)` (reference/draws.py;
+For an image x, int8 (H, W, C) with zero point z, four draws in this order from `Draws(seed)` (reference/draws.py;
 below(n) is one step of xorshift32, then state * n >> 32):
 
     dy         = below(2 * (H / 8) + 1) - H / 8          rows, division rounds down
@@ -15,7 +15,7 @@ the edge pixel's centre: -1 -> 1, n -> n - 2. Its bytes become
 
 with an arithmetic shift, so rounding is to nearest, halves up. Every value fits int32: |x - z| <= 255, hence
 |(x - z) * contrast + brightness + 128| < 2^17. All channels share the draws. With dy = dx = 0, contrast = 256
-and brightness = 0 the picture is unchanged. The table of 256 outcomes may be computed once a picture.
+and brightness = 0 the image is unchanged. The table of 256 outcomes may be computed once an image.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Augmentation:
 
 
 def draw(shape: tuple[int, ...], seed: int) -> Augmentation:
-    """The augmentation of a picture of shape (H, W, C). seed: one that mix() made, so that all its bits count."""
+    """The augmentation of an image of shape (H, W, C). seed: one that mix() made, so that all its bits count."""
     draws = Draws(seed)
     height, width = shape[0] // SHIFT_DIVISOR, shape[1] // SHIFT_DIVISOR
     return Augmentation(
@@ -67,7 +67,7 @@ def apply(x: Int8, zero_point: int, augmentation: Augmentation) -> Int8:
 
 
 def augment(x: Int8, zero_point: int, seed: int) -> Int8:
-    """The picture's augmented copy that belongs to a seed of mix(). x: int8 (H, W, C)."""
+    """The image's augmented copy that belongs to a seed of mix(). x: int8 (H, W, C)."""
     return apply(x, zero_point, draw(x.shape, seed))
 
 

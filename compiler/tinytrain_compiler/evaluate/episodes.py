@@ -1,4 +1,4 @@
-"""Few-shot tasks: which samples of a pack are learnt from and which are asked about.
+"""Few-shot tasks: which samples of a pack are the support set and which are queries.
 
 A file of episodes is JSON: {pack name: {"way", "shot", "episodes": [{"classes", "support", "query"}, ...]}},
 support and query with one row of indices into the pack for each class.

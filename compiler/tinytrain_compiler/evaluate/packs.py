@@ -29,7 +29,7 @@ class Pack:
     """A labelled data set."""
 
     name: str  # the file's name without .npz
-    values: NDArray[Any]  # pictures: uint8 (N, H, W, C) or (N, H, W); else floats (N, ...) in the model's units
+    values: NDArray[Any]  # images: uint8 (N, H, W, C) or (N, H, W); else floats (N, ...) in the model's units
     labels: NDArray[np.int64]  # (N,), indices into class_names
     class_names: tuple[str, ...]
     source: str  # the array the values come from, as "file.npz (key)"
@@ -39,7 +39,7 @@ class Pack:
         return len(self.labels)
 
     @property
-    def is_pictures(self) -> bool:
+    def is_images(self) -> bool:
         return self.values.dtype == np.uint8
 
 
@@ -124,13 +124,13 @@ def compiled_normalization(model: CompiledModel) -> tuple[tuple[float, ...], tup
 def to_inputs(pack: Pack, indices: Sequence[int], model: CompiledModel) -> Int8:
     """The chosen samples as the device takes them: int8 (n, H, W, C) or (n, F).
 
-    Pictures are resized bilinearly, turned grey or RGB and normalised as the model was compiled; floats must
+    Images are resized bilinearly, turned grey or RGB and normalised as the model was compiled; floats must
     have the input's shape, up to dimensions of 1, or be channels last. Raises UsageError where they don't fit.
     """
     tensor = model.graph.tensors[model.graph.input]
     shape = samples_shape(tensor)
     chosen = list(indices)
-    if pack.is_pictures:
+    if pack.is_images:
         try:
             samples = pixels_to_input(pack.values[chosen], shape, *compiled_normalization(model))
         except UsageError as error:

@@ -68,7 +68,7 @@ class Study:
 
         def sample(index: int, epoch: int) -> Int8:
             x: Int8 = support[index]
-            if epoch < 0 or not self.pack.is_pictures or x.ndim != 3:
+            if epoch < 0 or not self.pack.is_images or x.ndim != 3:
                 return x
             return augment(x, zero_point, mix(seed, epoch, index))
 
@@ -97,7 +97,7 @@ class Study:
 def _check_size(learner: Learner, episode: Episode, model: CompiledModel) -> None:
     if episode.way > learner.classes:
         raise UsageError(
-            f"{model.directory}: has room for {learner.classes} classes and the episodes have {episode.way}; "
+            f"{model.directory}: tells at most {learner.classes} classes apart and the episodes have {episode.way}; "
             f"compile the model with --classes {episode.way}"
         )
     if episode.shot > MAX_SHOTS:

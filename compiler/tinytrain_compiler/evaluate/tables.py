@@ -94,7 +94,7 @@ def _accuracy_rows(results: Sequence[Result]) -> list[list[str]]:
     for name, estimates in accuracies(results).items():
         entries = [r["policies"][name] for r in results]
         steps = [e["instructions_per_step"] for e in entries if e["instructions_per_step"] is not None]
-        sram = max(e["sram_bytes"] for e in entries)  # packs may need models with room for more or fewer classes
+        sram = max(e["sram_bytes"] for e in entries)  # packs may need models for more or fewer classes
         rows.append([name, *map(format, estimates), f"{sram:,}", f"{max(steps):,}" if steps else "-"])
     return rows
 

@@ -16,9 +16,9 @@ from ..ops.weighted import bias_room
 from ..output_folder import TOOL
 from ..quantize.calibration import Calibration
 from ..training.plan import TrainingPlan
-from ..training.policies import UNLIMITED
 from ..training.pool import SelectionPlan
 from ..training.scheme import backward_nodes
+from ..training.selectors import UNLIMITED
 from ..version import __version__
 from . import schema
 

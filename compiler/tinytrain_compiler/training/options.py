@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from .formats import DEFAULT as DEFAULT_FORMATS
 from .formats import Formats
 from .heads import PROTOTYPE, HeadKind
-from .policies import DEFAULT_RATE, UNLIMITED
+from .policies import DEFAULT_RATE
 from .policy import Policy
-from .selectors import FISHER, Selector
+from .selectors import FISHER, UNLIMITED, Selector
 
 
 @dataclass(frozen=True)
@@ -29,4 +29,5 @@ DEFAULT = LearningOptions()
 
 def learning_options(policy: Policy, head: HeadKind, formats: Formats) -> LearningOptions:
     """The options of a policy with this head in these formats."""
-    return policy.learning(LearningOptions(head, formats, rate=policy.rate))
+    choice = policy.choice()
+    return LearningOptions(head, formats, choice.pool, choice.selector, choice.macs, policy.rate)

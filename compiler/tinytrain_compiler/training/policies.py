@@ -4,22 +4,18 @@ documentation read them from there."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ..errors import UsageError
 from .option import Option, options_of
 from .policy import Policy
 from .scheme import MULTIPLE, Layer, Scheme, TrainedLayer, as_candidates
 from .scheme_file import read_scheme
-from .selectors import FISHER, SELECTORS, Selector
-
-if TYPE_CHECKING:
-    from .options import LearningOptions
+from .selectors import FISHER, SELECTORS, UNLIMITED, Choice, Selector
 
 DEFAULT_DEPTH = 20  # layers, counted from the embedding
-UNLIMITED = 2**32 - 1  # MACs: UINT32_MAX, no limit
 
 SCHEME = Option(
     "scheme", "FILE.toml",
@@ -112,9 +108,8 @@ class TinyTrain(Policy):
             )
         return scheme
 
-    def learning(self, options: LearningOptions) -> LearningOptions:
-        pool = None if self.pool is None else 1024 * self.pool
-        return replace(options, pool=pool, selector=self.selection, macs=self.macs)
+    def choice(self) -> Choice:
+        return Choice(None if self.pool is None else 1024 * self.pool, self.selection, self.macs)
 
 
 @dataclass(frozen=True)

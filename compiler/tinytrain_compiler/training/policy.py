@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .option import given_options
 from .scheme import Layer, Scheme
+from .selectors import Choice
 
 if TYPE_CHECKING:
     from ..graph import Graph
-    from .options import LearningOptions
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Policy(ABC):
         Errors: UsageError for options that do not go with them.
         """
 
-    def learning(self, options: LearningOptions) -> LearningOptions:
-        """The options of the training plan, with what this policy's own say about them."""
-        return options
+    def choice(self) -> Choice:
+        """How the device chooses among the candidates of the scheme, if it has any."""
+        return Choice()
 
     @classmethod
     def summary(cls) -> str:

@@ -1,8 +1,8 @@
-"""The training pool: one buffer for all that the device learns where it chooses what to learn.
+"""The training pool: one buffer for the whole training state of a model that chooses on the device.
 
-First what does not depend on the choice: biases, running means, one tt_selected a candidate, and what the head learns.
+First what does not depend on the choice: biases, running means, one tt_selected a candidate, and the head's weights.
 The rest is handed out once a task, lists of channels first, then deltas. While the choice is being made nothing is
-learnt yet, and the pool lends itself to the candidates' inputs and to the table of scores.
+trained yet, and the pool lends itself to the candidates' inputs and to the table of scores.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from ..errors import DoesNotFitError
 from ..graph import Graph
 from ..memory.lifetimes import align
 from .options import LearningOptions
-from .policies import UNLIMITED
 from .scheme import MULTIPLE, Scheme
 from .selection import LIST_BYTES, Budget, Candidate, candidates_of
-from .selectors import Selector
+from .selectors import UNLIMITED, Selector
 
 DEFAULT_LIMIT = 64 * 1024  # of a pool whose size is left open, where the model can do with that
 LEARNT = "learnt"  # deltas and running means of all layers, the head's, and what was selected: live always
@@ -38,7 +37,7 @@ class FisherInput:
 
 @dataclass(frozen=True)
 class SelectionPlan:
-    """The training pool, and how the Fisher pass borrows it. Offsets are inside the `learnt` buffer."""
+    """The training pool, and how the Fisher pass borrows it. Offsets are inside the LEARNT buffer."""
 
     candidates: list[Candidate]
     pool_bytes: int  # of all
@@ -178,10 +177,10 @@ def check_macs(sizes: PoolSizes, pool: int, macs: int) -> None:
         )
 
 
-def selected_channels(report: Mapping[str, Any], learnt: bytes) -> dict[str, list[int]]:
-    """Candidate -> the input channels that a device chose. report: report.json's; learnt: what is learnt, as bytes."""
+def selected_channels(report: Mapping[str, Any], state: bytes) -> dict[str, list[int]]:
+    """Candidate -> the input channels that a device chose. report: report.json's; state: the training state."""
     found = {}
     for candidate in report["training"]["selection"]["candidates"]:
-        channels, _, _, chosen, _ = np.frombuffer(learnt, "<u4", 5, candidate["selected_offset"])
-        found[candidate["name"]] = np.frombuffer(learnt, "<u2", int(chosen), int(channels)).tolist()
+        channels, _, _, chosen, _ = np.frombuffer(state, "<u4", 5, candidate["selected_offset"])
+        found[candidate["name"]] = np.frombuffer(state, "<u2", int(chosen), int(channels)).tolist()
     return found

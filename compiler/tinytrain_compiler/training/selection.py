@@ -12,8 +12,8 @@ import numpy as np
 
 from ..graph import Graph, Node
 from ..ops import weights_of
-from .policies import UNLIMITED
 from .scheme import Scheme
+from .selectors import UNLIMITED
 
 LIST_BYTES = 2  # of a channel's number
 

@@ -1,5 +1,8 @@
-"""Selectors by name: by which scores the device chooses channels. Their integer rules are in reference/selection.py and
-runtime_c/tt_select.c; docs/numerics.md, "Selection"."""
+"""Selectors by name: by which scores the device chooses channels, and within which limits.
+
+Their integer rules are in runtime_c/ and, in NumPy, in reference/selection.py: docs/numerics.md, "Selection". This
+module imports no NumPy: `--help` reads it.
+"""
 
 from __future__ import annotations
 
@@ -38,3 +41,13 @@ FISHER_RESAMPLE = Selector(
 SELECTORS = {s.name: s for s in (FISHER, RANDOM, L2, LAYER_SCORE, FISHER_RESAMPLE)}
 
 SELECTOR_CODES = {s.c_name: s.code for s in SELECTORS.values()}
+UNLIMITED = 2**32 - 1  # MACs: UINT32_MAX, no limit
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the device chooses where it does."""
+
+    pool: int | None = None  # bytes for the training state; None: what can be used, training/pool.py
+    selector: Selector = FISHER
+    macs: int = UNLIMITED  # of weight gradients in one step
