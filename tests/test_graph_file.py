@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.emit import ModelInfo
 from tinytrain_compiler.compiled import load_compiled
 from tinytrain_compiler.graph import Graph
-from tinytrain_compiler.graph.file import GraphFileError, graph_bytes, graph_from_bytes
+from tinytrain_compiler.graph.file import VERSION, GraphFileError, graph_bytes, graph_from_bytes
 from tinytrain_compiler.lowering import emit, lower
 from tinytrain_compiler.ops import registered
+from tinytrain_compiler.ops.window import Window
 
 ATTRIBUTES = {name: each.attributes for name, each in registered().items()}
 
@@ -83,3 +85,37 @@ def damaged() -> dict[str, bytes]:
 def test_what_is_no_graph_is_refused(what: str) -> None:
     with pytest.raises(GraphFileError):
         graph_from_bytes(damaged()[what], ATTRIBUTES)
+
+
+def test_the_layout_is_the_documented_one() -> None:
+    """Read with JSON and NumPy alone."""
+    graph = NETWORKS["mobile"]()
+    magic, text, arrays = graph_bytes(graph).split(b"\n", 2)
+    assert magic == b"tinytrain graph 1"
+    document = json.loads(text)
+    assert [node["name"] for node in document["nodes"]] == [node.name for node in graph.nodes]
+    for entry, node in zip(document["nodes"], graph.nodes, strict=True):
+        for role, where in entry["constants"].items():
+            size = int(np.prod(where["shape"]))
+            found = np.frombuffer(arrays, where["dtype"], size, where["offset"]).reshape(where["shape"])
+            np.testing.assert_array_equal(found, node.constants[role])
+    scales = [tensor["scale"] for tensor in document["tensors"]]
+    assert scales == [tensor.quantization.scale for tensor in graph.tensors.values()]
+
+
+def test_the_version_stands_for_these_attributes() -> None:
+    """Where an operator's attributes change, folders of earlier versions no longer mean the same: raise VERSION."""
+    assert VERSION == 1
+    limits = ["low", "high"]
+    assert {name: [f.name for f in fields(kind)] for name, kind in ATTRIBUTES.items()} == {
+        "add": limits,
+        "avg_pool": ["window", "count_include_pad", *limits],
+        "conv2d": ["window", "groups", *limits],
+        "depthwise_conv2d": ["window", "groups", *limits],
+        "fully_connected": limits,
+        "lookup": limits,
+        "max_pool": ["window", *limits],
+        "reshape": [],
+        "softmax": limits,
+    }
+    assert [f.name for f in fields(Window)] == ["kernel", "stride", "dilation", "pad_before", "pad_after"]
