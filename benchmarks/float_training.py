@@ -21,7 +21,7 @@ from tinytrain_compiler.evaluate.episodes import Episode
 from tinytrain_compiler.graph import Quantization
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.reference.draws import mix
-from tinytrain_compiler.training.norms import BIAS_PACE
+from tinytrain_compiler.training.norms import BIAS_RATE_MULTIPLIER
 from tinytrain_compiler.training.scheme import Scheme
 from tinytrain_compiler.training.visits import visiting_order
 from torch import Tensor
@@ -33,14 +33,14 @@ Values = dict[str, Tensor]  # tensors of the graph by name, batch first
 class Normalized(torch.optim.Optimizer):
     """Steps of lr |w| g / sqrt(v): |w| the tensor's norm when training began, v the mean of |g|^2 in all steps before.
 
-    The first step only measures, and biases go BIAS_PACE times as far. docs/numerics.md, "Updates".
+    The first step only measures, and biases go BIAS_RATE_MULTIPLIER times as far. docs/numerics.md, "Updates".
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:
         super().__init__(params, {"lr": lr})
         for p in (p for group in self.param_groups for p in group["params"]):
-            pace = BIAS_PACE if p.ndim == 1 else 1
-            self.state[p] = {"norm": pace * float(p.detach().norm()), "v": 0.0, "seen": 0}
+            multiplier = BIAS_RATE_MULTIPLIER if p.ndim == 1 else 1
+            self.state[p] = {"norm": multiplier * float(p.detach().norm()), "v": 0.0, "seen": 0}
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]

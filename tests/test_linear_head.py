@@ -19,7 +19,7 @@ from tinytrain_compiler.errors import TinyTrainError
 from tinytrain_compiler.ops import Int8
 from tinytrain_compiler.reference import PrototypeHead
 from tinytrain_compiler.reference.heads import new_head
-from tinytrain_compiler.reference.linear import CONSTANT, DELTA_MAX, PACE, LinearHead
+from tinytrain_compiler.reference.linear import CONSTANT, DELTA_MAX, HEAD_RATE_MULTIPLIER, LinearHead
 from tinytrain_compiler.reference.steps import Running
 from tinytrain_compiler.resources import RUNTIME
 from tinytrain_compiler.runtime_abi import MAX_SHOTS
@@ -106,10 +106,9 @@ def test_a_step_goes_down_the_float_losss_gradient_by_the_specified_length(
     assert measured == pytest.approx(np.linalg.norm(by_hand), rel=0.02, abs=40 * np.linalg.norm(np.append(f, CONSTANT)))
     head.learn(x, label, 0.06, 50)
     moved = (head.deltas - before)[head.enrolled] / 2**head.delta_bits
-    expected = -0.06 / np.sqrt(50) * PACE * np.sqrt(3) * by_hand / measured
-    slack = (
-        0.6 / 2**head.delta_bits + 0.06 / np.sqrt(50) * PACE * 2 * 40 * np.abs(np.append(f, CONSTANT)).max() / measured
-    )
+    expected = -0.06 / np.sqrt(50) * HEAD_RATE_MULTIPLIER * np.sqrt(3) * by_hand / measured
+    rate = 0.06 / np.sqrt(50) * HEAD_RATE_MULTIPLIER
+    slack = 0.6 / 2**head.delta_bits + rate * 2 * 40 * np.abs(np.append(f, CONSTANT)).max() / measured
     assert np.abs(moved - expected).max() <= slack
     assert (head.deltas[2] == 0).all(), "a class without examples learns nothing"
     assert exact.loss(f, 1) > FloatHead(head).loss(f, 1)

@@ -15,7 +15,7 @@ from tinytrain_compiler.frontends.onnx.canonicalize import canonicalize
 from tinytrain_compiler.frontends.onnx.file import load_model
 from tinytrain_compiler.frontends.onnx.float_passes.runtime import new_session
 from tinytrain_compiler.reference.steps import Running, step_length
-from tinytrain_compiler.training.norms import BIAS_PACE
+from tinytrain_compiler.training.norms import BIAS_RATE_MULTIPLIER
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,9 +48,11 @@ def test_the_float_network_computes_what_onnxruntime_does(benchmark: SimpleNames
     np.testing.assert_allclose(found, expected.reshape(1, -1), atol=1e-4)
 
 
-@pytest.mark.parametrize(("shape", "pace"), [((3, 1), 1), ((3,), BIAS_PACE)], ids=["weights", "biases"])
+@pytest.mark.parametrize(
+    ("shape", "multiplier"), [((3, 1), 1), ((3,), BIAS_RATE_MULTIPLIER)], ids=["weights", "biases"]
+)
 def test_a_normalised_step_is_as_long_as_the_devices(
-    benchmark: SimpleNamespace, shape: tuple[int, ...], pace: int
+    benchmark: SimpleNamespace, shape: tuple[int, ...], multiplier: int
 ) -> None:
     torch = benchmark.torch
     pretrained, rng = np.float32([3, 0, -4]).reshape(shape), np.random.default_rng(1)
@@ -60,7 +62,7 @@ def test_a_normalised_step_is_as_long_as_the_devices(
     for gradient in rng.normal(size=(6, *shape)).astype(np.float32):
         weight.grad = torch.tensor(gradient)
         optimizer.step()
-        expected -= step_length(0.25, 1, np.float32(5 * pace), running.mean) * gradient
+        expected -= step_length(0.25, 1, np.float32(5 * multiplier), running.mean) * gradient
         running.update(np.float32((gradient**2).sum()))
         np.testing.assert_allclose(weight.detach().numpy(), expected, rtol=1e-5)
 

@@ -22,7 +22,7 @@ from .loss import ONE, SCALE, softmax
 from .steps import STEP_BITS, Running, scaled, step_size
 
 CONSTANT = 128  # what the bias is multiplied by, in steps of the embedding
-PACE = 8  # of the head's steps, relative to a layer's; chosen on omniglot alone, docs/training.md
+HEAD_RATE_MULTIPLIER = 8  # learning rate of the head over that of layers; chosen on omniglot alone, docs/training.md
 LOGIT_MAX = 2**30 - 1
 DELTA_MAX = 2**15 - 1
 
@@ -69,7 +69,7 @@ class LinearHead(PrototypeHead):
         x, enrolled, a = self._inputs(features), self.enrolled, self._errors(features, label)
         found = self.loss(features, label)
         squares = sum(v * v for v in a.values()) * (int((x * x).sum()) >> 8)
-        norm = np.float32(isqrt(len(enrolled) << 32)) * np.float32(PACE * 2.0 ** (self.delta_bits - 16))
+        norm = np.float32(isqrt(len(enrolled) << 32)) * np.float32(HEAD_RATE_MULTIPLIER * 2.0 ** (self.delta_bits - 16))
         fraction, exponent = step_size(rate, samples, norm, self.running.mean)
         shift = STEP_BITS - exponent
         if 0 < shift < 63:

@@ -15,7 +15,7 @@ from ..ops import weights_of
 from .formats import NEAREST
 
 DELTA_BITS = NEAREST.fraction_bits  # of a weight's step
-BIAS_PACE = 4  # of the steps of biases, relative to those of weights; chosen on omniglot alone, docs/training.md
+BIAS_RATE_MULTIPLIER = 4  # learning rate of biases over that of weights; chosen on omniglot alone, docs/training.md
 
 
 def bias_units(graph: Graph, node: Node) -> NDArray[np.float64]:
@@ -26,7 +26,7 @@ def bias_units(graph: Graph, node: Node) -> NDArray[np.float64]:
 
 def bias_norm(graph: Graph, node: Node) -> np.float32:
     """|b| of the pretrained biases, real, times how much further than weights they go."""
-    return np.float32(np.sqrt(((node.constants["bias"] * bias_units(graph, node)) ** 2).sum()) * BIAS_PACE)
+    return np.float32(np.sqrt(((node.constants["bias"] * bias_units(graph, node)) ** 2).sum()) * BIAS_RATE_MULTIPLIER)
 
 
 def weight_norm(node: Node, channels: Sequence[int]) -> np.float32:
