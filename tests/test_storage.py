@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import struct
 import subprocess
 import zlib
@@ -93,6 +94,46 @@ def test_storage_is_clean_under_sanitizers_and_clang(
 ) -> None:
     ran = power_cuts(case, tmp_path, compiler, flags, 3, 4)
     assert (ran.returncode, ran.stderr, ran.stdout.splitlines()[-1]) == (0, "", "ok"), ran.stdout
+
+
+# -- the example's driver ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("compiler", "flags"), [("gcc", ["-O2"]), ("clang", SANITIZE)], ids=["gcc", "clang-sanitized"])
+def test_the_driver_for_stm32f7_keeps_its_controllers_rules(
+    case: Case, tmp_path: Path, compiler: str, flags: list[str]
+) -> None:
+    """Saves and loads on a simulated flash controller; sectors of the image are never touched."""
+    require_or_skip(compiler)
+    program = tmp_path / "stm32f7_flash"
+    driver = Path(__file__).parents[1] / "examples" / "storage"
+    includes = [f"-I{path}" for path in (case.directory, case.directory / "runtime", HERE, driver)]
+    sources = [HERE / "stm32f7_driver.c", *model_sources(case.directory, "net")]
+    slots = re.search(r"SLOTS \(r\) : ORIGIN = (0x\w+)", (case.directory / "firmware" / "stm32f746.ld").read_text())
+    assert slots
+    place = ["-no-pie", f"-Wl,--defsym=net_slots_start={slots[1]}"]
+    command = [
+        compiler,
+        "-std=c11",
+        *WARNINGS,
+        *flags,
+        *includes,
+        *map(str, sources),
+        *place,
+        "-lm",
+        "-o",
+        str(program),
+    ]
+    subprocess.run(command, check=True)
+    ran = subprocess.run([str(program)], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "ok\n", "")
+
+
+def test_the_driver_for_stm32f7_compiles_for_its_core(case: Case, tmp_path: Path) -> None:
+    require_or_skip("arm-none-eabi-gcc")
+    driver = Path(__file__).parents[1] / "examples" / "storage" / "stm32f7_flash.c"
+    flags = [*load_board("stm32f746").cpu_flags, *C_FLAGS, *WARNING_FLAGS, "-Werror", f"-I{case.directory / 'runtime'}"]
+    subprocess.run(["arm-none-eabi-gcc", *flags, "-c", str(driver), "-o", str(tmp_path / "driver.o")], check=True)
 
 
 # -- byte for byte -----------------------------------------------------------------------------
