@@ -24,6 +24,7 @@ from tinytrain_compiler.targets.firmware import Firmware, build_firmware, read_s
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.options import LearningOptions
+from tinytrain_compiler.training.selectors import SELECTORS
 from tools import fake_crc, require_or_skip, write_fake_model
 
 ALL_BOARDS = list_boards()
@@ -272,7 +273,7 @@ def test_the_self_test_trains(
     require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
     case: test_training.Case | test_selection.Case
     if selector:
-        options = LearningOptions(HEADS[head], formats(gradients, rounding), test_selection.POOL, selector)
+        options = LearningOptions(HEADS[head], formats(gradients, rounding), test_selection.POOL, SELECTORS[selector])
         case = test_selection.Case(tmp_path, options, name)
     else:
         case = test_training.Case(tmp_path, name, HEADS[head], gradients=gradients, rounding=rounding)
