@@ -14,11 +14,13 @@ import numpy as np
 import onnx
 import pytest
 from conftest import Cli
+from graphs import GraphBuilder
 from onnx import TensorProto
 from onnx_models import ModelBuilder
 from tinytrain_compiler import Artifacts, compile_model
 from tinytrain_compiler.compiled import load_compiled
 from tinytrain_compiler.errors import DisagreementError, UnsupportedModelError, UsageError
+from tinytrain_compiler.frontends.onnx.oracle import OnnxOracle
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.oracle import Oracle, check_agreement
 from tinytrain_compiler.verify import verify
@@ -225,3 +227,18 @@ def test_compiling_stops_where_it_disagrees(
     assert ran.code == 1
     assert "error: add 'residual' computes something else than onnxruntime does" in ran.err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_oracles_layout_of_a_deep_network_takes_one_pass() -> None:
+    """It was looked up by recursion, a thousand layers deep at most."""
+    b = ModelBuilder((1, 16))
+    activation(b, b.input, 0.02, 3)
+    b.nodes[0].output[0] = b.nodes[1].input[0] = "integers"
+    proto = b.build(b.nodes[1].output[0])
+    deep = GraphBuilder((16,), 0.02, 3)
+    x = deep.input
+    for _ in range(1500):
+        x = deep.lookup(x)
+    graph = replace(deep.build(x), origins={deep.input: "integers", x: "integers"})
+    inputs = np.arange(32, dtype=np.int8).reshape(2, 16)
+    np.testing.assert_array_equal(OnnxOracle(proto).tensors(graph, inputs)[x], inputs)

@@ -61,8 +61,10 @@ class OnnxOracle:
         except Exception as e:  # onnxruntime's exceptions share no base class of their own
             text = " ".join(str(e).split())
             raise UsageError(f"onnxruntime cannot run the quantised model: {text}; export it again") from e
+        pictures = _pictures(graph)
         return {
-            name: _device_layout(graph, name, _int8(value)) for name, value in zip(graph.origins, values, strict=True)
+            name: _device_layout(_int8(value), graph.tensors[name].shape, pictures.get(name))
+            for name, value in zip(graph.origins, values, strict=True)
         }
 
     def optimised_outputs(self, graph: Graph, inputs: Int8) -> NDArray[np.int64]:
@@ -74,9 +76,10 @@ class OnnxOracle:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         floats = np.concatenate([session.run(None, {name: x[None]})[0] for x in self._floats(graph, inputs)])
-        q = graph.tensors[graph.output].quantization
+        output = graph.tensors[graph.output]
+        q = output.quantization
         steps = np.rint(floats / np.float32(q.scale)).astype(np.int64) + q.zero_point
-        return _device_layout(graph, graph.output, steps).reshape(len(inputs), -1)
+        return _device_layout(steps, output.shape, _pictures(graph).get(output.name)).reshape(len(inputs), -1)
 
     def _floats(self, graph: Graph, inputs: Int8) -> NDArray[np.float32]:
         """Input bytes (n, bytes) as the float samples (n, C, H, W) or (n, F) that quantise to them."""
@@ -88,23 +91,23 @@ class OnnxOracle:
         return np.ascontiguousarray(x.reshape(len(x), *input_shape(self.proto)[1:]), np.float32)
 
 
-def _device_layout(graph: Graph, tensor: str, values: NDArray[Any]) -> NDArray[Any]:
-    """Values of a tensor in the file's order -> (n, *device shape)."""
-    shape = graph.tensors[tensor].shape
-    picture = shape if len(shape) == 3 else _flattened(graph, tensor)
+def _device_layout(values: NDArray[Any], shape: tuple[int, ...], picture: tuple[int, ...] | None) -> NDArray[Any]:
+    """Values in the file's order -> (n, *shape). picture: (H, W, C) of what the values are in that order, if any."""
     if picture is not None:  # NCHW order in the file, NHWC on the device
         h, w, c = picture
         values = values.reshape(-1, c, h, w).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(values).reshape(-1, *shape)
 
 
-def _flattened(graph: Graph, tensor: str) -> tuple[int, ...] | None:
-    """(H, W, C) of the picture that a vector is the flattened form of."""
-    node = graph.producer(tensor)
-    if node is None or not operator_of(node).keeps_order:
-        return None
-    shape = graph.tensors[node.inputs[0]].shape
-    return shape if len(shape) == 3 else _flattened(graph, node.inputs[0])
+def _pictures(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """(H, W, C) of each tensor that is a picture, or a vector that is one flattened."""
+    shapes = {name: tensor.shape for name, tensor in graph.tensors.items()}
+    found: dict[str, tuple[int, ...]] = {name: shape for name, shape in shapes.items() if len(shape) == 3}
+    for node in graph.nodes:
+        source = found.get(node.inputs[0])
+        if source is not None and operator_of(node).keeps_order:
+            found.setdefault(node.output, source)
+    return found
 
 
 def _int8(values: NDArray[Any]) -> Int8:
