@@ -33,7 +33,7 @@ Values = dict[str, Tensor]  # tensors of the graph by name, batch first
 class Normalized(torch.optim.Optimizer):
     """Steps of lr |w| g / sqrt(v): |w| the tensor's norm when training began, v the mean of |g|^2 in all steps before.
 
-    The first step only measures, and biases go BIAS_RATE_MULTIPLIER times as far. docs/numerics.md, "Updates".
+    The first step only measures, and biases go BIAS_RATE_MULTIPLIER times as far. numerics.md, "Updates".
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:

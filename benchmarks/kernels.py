@@ -1,13 +1,15 @@
 """Instructions per multiply-accumulate of each kernel on an emulated Cortex-M7, against CMSIS-NN.
 
-    python benchmarks/kernels.py
+    python benchmarks/kernels.py [NAME ...]
 
+NAME: only kernels whose name contains one of these.
 The CMSIS-NN column was measured the same way: CMSIS-NN at -O3, GCC 12.2, exact counts on QEMU's
 mps2-an500, the same shapes. Requantisation, gathering of columns and padding are counted in both.
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -102,6 +104,9 @@ def instructions(graph: Graph) -> int:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    names = parser.parse_args().names
     console = Console(width=110)
     table = Table(title="instructions per MAC on Cortex-M7 (per element for add)", title_justify="left")
     table.add_column("kernel")
@@ -110,6 +115,8 @@ def main() -> None:
     slower = []
     with console.status("measuring"):
         for name, kind, shape, channels, kernel, stride, cmsis in CASES:
+            if names and not any(wanted in name for wanted in names):
+                continue
             graph = one_node(kind, shape, channels, kernel, stride)
             node = graph.nodes[0]
             work = operator_of(node).macs(node, graph.tensors) or graph.tensors["y"].bytes

@@ -66,7 +66,7 @@ def measure(model: CompiledModel, task: ShortTraining, copies: int) -> tuple[Per
         banks = emulation_banks(machine, model.region_banks)
         firmware = build_firmware(model.directory, model.name, machine, banks, "train", Path(folder) / "build")
         ran = run_personalisation(
-            firmware, machine, task.sample, task.labels, options, HEADS[training["head"]],
+            firmware, machine, task.sample, task.labels, options, HEADS[model.report["head"]],
             training["fisher_passes"] if training["selection"] else None, copies, Path(folder) / "run", TIMEOUT_S,
         )  # fmt: skip
     with HostModel(model.directory, model.layout) as host:

@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument("--policy", default="none")
     parser.add_argument("--compiler", default="cc")
     args = parser.parse_args()
+    if args.cycles < 2:
+        parser.error("--cycles: at least 2, for the first save has no older state to fall back to")
     with tempfile.TemporaryDirectory() as folder:
         model, program = Path(folder) / "model", Path(folder) / "power_cuts"
         compiled = compile_model(BACKBONE, "stm32f746", model, name="net", classes=10, policy=args.policy)

@@ -1,4 +1,4 @@
-/* Keeping prototypes and training state in flash, safe against power cuts (docs/storage.md). */
+/* Keeping prototypes and training state in flash, safe against power cuts (docs/guide/saving.md). */
 #ifndef TINYTRAIN_STORAGE_H
 #define TINYTRAIN_STORAGE_H
 
@@ -19,7 +19,7 @@ extern "C" {
 
 /*
  * Flash with room for two slots, the second directly behind the first, and the caller's driver for it. Offsets count
- * from the first slot. Functions return 0, anything else for a failure. docs/storage.md shows how to write one.
+ * from the first slot. Functions return 0, anything else for a failure. docs/guide/saving.md shows how to write one.
  */
 typedef struct tt_storage {
     /* Set the erase unit that begins at offset to 0xFF. */

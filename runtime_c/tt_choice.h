@@ -1,6 +1,6 @@
 /*
  * Which input channels of the candidate layers learn: scores, the choice within a budget, and drawing channels anew
- * (docs/numerics.md, "Selection"). Of a whole model; where samples come from is not known here.
+ * (docs/reference/numerics.md, "Selection"). Of a whole model; where samples come from is not known here.
  *
  * TinyTrain (Kwon et al., ICML 2024): Fisher information of a few samples ranks channels; a bump allocator hands the
  * training pool out to the best of them, once per task.

@@ -1,5 +1,5 @@
 /*
- * Integer gradients: int16 mantissas and a power-of-two exponent a tensor (docs/numerics.md, "Backward").
+ * Integer gradients: int16 mantissas and a power-of-two exponent a tensor (docs/reference/numerics.md, "Backward").
  *
  * Pieces that generated backward passes are made of and that do not depend on shapes enough to be generated.
  * Gradients are with respect to real values; exponents live in local variables of the generated code.

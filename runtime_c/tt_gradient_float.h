@@ -1,7 +1,7 @@
 /*
  * Gradients in float32: the pieces of backward passes generated with --gradients float32.
  *
- * Every sum has one order (docs/numerics.md, "Float gradients"): what runs in parallel are sums of different
+ * Every sum has one order (docs/reference/numerics.md, "Float gradients"): what runs in parallel are sums of different
  * results. With IEEE 754 single precision and no contraction all cores and the host give the same bytes.
  */
 #ifndef TT_GRADIENT_FLOAT_H

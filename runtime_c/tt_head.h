@@ -1,5 +1,5 @@
 /*
- * What all heads share: class means and lengths, in integers (docs/numerics.md, "Heads").
+ * What all heads share: class means and lengths, in integers (docs/reference/numerics.md, "Heads").
  *
  * A head is two files: tt_<head>.c classifies (tt_model.classify), tt_<head>_loss.c learns (tt_learning.head).
  */

@@ -1,7 +1,7 @@
 /*
  * What generated kernels are made of: parameter structs and the one rounding rule.
  *
- * docs/numerics.md specifies the arithmetic. `>>` of a negative number is an arithmetic shift on
+ * docs/reference/numerics.md specifies the arithmetic. `>>` of a negative number is an arithmetic shift on
  * every compiler this code is meant for (C11 leaves it to the implementation); checked here once.
  */
 #ifndef TT_KERNEL_H

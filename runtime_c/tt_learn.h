@@ -3,7 +3,7 @@
  *
  * Weights in flash never change. A selected weight has a delta in RAM, int16 (Q8.8) or, with --rounding stochastic,
  * int8 (whole steps), a bias an int32 delta; effective weight = saturate(flash + round(delta)).
- * docs/numerics.md, "Updates".
+ * docs/reference/numerics.md, "Updates".
  */
 #ifndef TT_LEARN_H
 #define TT_LEARN_H

@@ -1,4 +1,4 @@
-/* The linear head: softmax over weights that start as the classes' mean directions and learn (docs/numerics.md). */
+/* The linear head: softmax over weights that start as the classes' mean directions and learn (numerics.md). */
 #ifndef TT_LINEAR_H
 #define TT_LINEAR_H
 

@@ -1,4 +1,4 @@
-/* Integer square root and exponential: fixed point, exact rules in docs/numerics.md. */
+/* Integer square root and exponential: fixed point, exact rules in docs/reference/numerics.md. */
 #ifndef TT_MATH_H
 #define TT_MATH_H
 

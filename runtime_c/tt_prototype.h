@@ -1,4 +1,4 @@
-/* The prototype head: the class whose mean has the largest cosine with the embedding (docs/numerics.md). */
+/* The prototype head: the class whose mean has the largest cosine with the embedding (docs/reference/numerics.md). */
 #ifndef TT_PROTOTYPE_H
 #define TT_PROTOTYPE_H
 

@@ -31,7 +31,7 @@ TT_INLINE uint32_t tt_random_next(uint32_t *state)
     return x;
 }
 
-/* --- Of stochastic rounding (docs/numerics.md, "Rounding") ------------------------------------- */
+/* --- Of stochastic rounding (docs/reference/numerics.md, "Rounding") ------------------------------------- */
 
 /* A state made of any number: neighbouring numbers give unrelated states. Never 0. */
 TT_INLINE uint32_t tt_random_state(uint32_t number)

@@ -1,4 +1,4 @@
-/* Two slots in flash, written in turn: whenever power fails, one of them is whole. docs/storage.md has the format. */
+/* Two slots in flash, written in turn: whenever power fails, one of them is whole. docs/guide/saving.md has the format. */
 #include "tinytrain_storage.h"
 
 #include <string.h>

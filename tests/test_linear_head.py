@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 
 class FloatHead:
-    """The same head in float64: the formulas of docs/numerics.md, without a rounding."""
+    """The same head in float64: the formulas of docs/reference/numerics.md, without a rounding."""
 
     def __init__(self, head: LinearHead) -> None:
         sums = head.sums.astype(np.float64)[head.enrolled]

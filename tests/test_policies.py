@@ -157,10 +157,9 @@ def test_help_does_not_wait_for_numpy() -> None:
 
 
 def test_the_documentation_lists_policies_selectors_and_heads() -> None:
-    """Copy a failing row from here into the table of docs/training.md."""
-    rows = (ROOT / "docs" / "training.md").read_text().splitlines()
+    rows = (ROOT / "docs" / "reference" / "policies.md").read_text().splitlines()
     for name, policy in POLICIES.items():
-        assert f"| `{name}` | {policy.summary()} |" in rows
+        assert any(row.startswith(f"| `{name}` | {policy.summary()} |") for row in rows)
     for name, selector in SELECTORS.items():
         assert f"| `{name}` | {selector.summary} |" in rows
     for name, head in HEADS.items():

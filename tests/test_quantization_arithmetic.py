@@ -36,7 +36,7 @@ ZEROS = st.integers(-128, 127)
 
 
 def rounded(acc: int, multiplier: int, shift: int, zero: int, low: int = -128, high: int = 127) -> int:
-    """docs/numerics.md, "Requantisation", word for word."""
+    """docs/reference/numerics.md, "Requantisation", word for word."""
     return min(max(zero + floor(Fraction(acc * multiplier, 2 ** (32 - shift)) + Fraction(1, 2)), low), high)
 
 

@@ -1,4 +1,4 @@
-"""The keys of a board file: one table, from which the reader checks a file and docs/boards.md is printed.
+"""The keys of a board file: one table, from which the reader checks a file and docs/reference/boards.md is printed.
 
 A new key is a row here and, where it means something new, a field of model.py.
 """

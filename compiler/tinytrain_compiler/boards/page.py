@@ -1,4 +1,4 @@
-"""docs/boards.md, printed from the rows of keys.py: `python -m tinytrain_compiler.boards.page > docs/boards.md`."""
+"""docs/reference/boards.md, printed from the rows of keys.py; `python scripts/reference.py` writes it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ tinytrain-compile model.onnx --board myboard.toml
 ```
 
 `tinytrain boards` lists those that come with the compiler. All that is wrong with a file is said at once. Addresses are
-absolute. This page is printed by `python -m tinytrain_compiler.boards.page` from the table that the reader checks
-files with.
+absolute. This page is printed by `python scripts/reference.py` from the table that the reader
+checks files with.
 """
 
 
@@ -69,7 +69,3 @@ def _built_in() -> str:
         rows.append(f"| `{board.name}` | {board.description} | {flash} | {ram} | {board.uart.terminal} |")
     head = ["## The boards that come with the compiler\n", "| name | board | flash | RAM | its self-test prints on |"]
     return "\n".join([*head, "|---|---|---|---|---|", *rows, ""])
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -1,4 +1,4 @@
-"""Gradients as integers: int16 mantissas and one power-of-two exponent a tensor (docs/numerics.md, "Gradients").
+"""Gradients as integers: int16 mantissas and one power-of-two exponent a tensor (numerics.md, "Gradients").
 
 A gradient is always with respect to the *real* value of a tensor, so an addition passes it on unchanged
 and no activation scale appears in it.

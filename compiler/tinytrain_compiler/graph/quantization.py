@@ -1,4 +1,4 @@
-"""Scales, fixed-point multipliers and the one rounding rule (docs/numerics.md, "Requantisation")."""
+"""Scales, fixed-point multipliers and the one rounding rule (docs/reference/numerics.md, "Requantisation")."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def ordered_sum(values: NDArray[np.float32]) -> NDArray[np.float32]:
 class PixelSums:
     """float32 sums for each pixel of a picture, padding included; `at` is the part that one tap of a window reads.
 
-    A loop over taps is a sum's order (docs/numerics.md, "Float gradients"). Padding adds +-0 to sums that began at
+    A loop over taps is a sum's order (numerics.md, "Float gradients"). Padding adds +-0 to sums that began at
     +0, which changes nothing, so taps outside the picture need not be left out.
     """
 

@@ -1,4 +1,4 @@
-"""What the backward passes of all operators share (docs/numerics.md, "Backward").
+"""What the backward passes of all operators share (docs/reference/numerics.md, "Backward").
 
 SparseUpdate ("On-Device Training Under 256KB Memory", section 3) gives the rules; here every step is
 integer and every accumulator's bound is a constant of the compiled model.
@@ -44,7 +44,7 @@ class Backward(ABC):
     def int16(
         self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
     ) -> tuple[Gradient, ...]:
-        """The integer arithmetic of docs/numerics.md, "Backward"."""
+        """The integer arithmetic of docs/reference/numerics.md, "Backward"."""
 
     @abstractmethod
     def float64(
@@ -55,7 +55,7 @@ class Backward(ABC):
     def float32(
         self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], g: Floats
     ) -> tuple[Floats, ...]:
-        """With every sum in the order of docs/numerics.md, "Float gradients"; where none is taken, the same rule."""
+        """With every sum in the order of numerics.md, "Float gradients"; where none is taken, the same rule."""
         return self.float64(node, tensors, inputs, g)
 
     def kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:

@@ -23,7 +23,7 @@ class Operator(ABC):
     """One operator of the quantised graph. Records are stateless; a node carries what varies.
 
     The class, a folder of templates (`templates/kernels/<name>/`), a builder of the importer and its support rule are
-    all there is to an operator; docs/architecture.md, "Adding an operator", has an example.
+    all there is to an operator; docs/contributing/architecture.md, "Adding an operator", has an example.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Operator(ABC):
 
     @abstractmethod
     def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
-        """The integer arithmetic of docs/numerics.md, in NumPy: the oracle of every test."""
+        """The integer arithmetic of docs/reference/numerics.md, in NumPy: the oracle of every test."""
 
     @abstractmethod
     def kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel | None:

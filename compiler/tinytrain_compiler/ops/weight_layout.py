@@ -4,7 +4,7 @@ A convolution has `groups` groups of `inputs` input and `outputs` output channel
 one group, a depthwise one has a group a channel, a fully connected layer is a 1x1 convolution of one pixel whose
 channels are the input's values. An input channel c belongs to group c // inputs and meets the weights of that
 group's outputs, so a *selection* of channels is an array (outputs, KH, KW, selected): the same shape whatever the
-layer, and the order in which deltas are stored (docs/numerics.md, "Updates").
+layer, and the order in which deltas are stored (docs/reference/numerics.md, "Updates").
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def requantize_shape(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, int
 def bias_room(node: Node, tensors: Mapping[str, Tensor]) -> int:
     """How far a bias may move, in its own steps, so that accumulators still fit whatever int8 weights the layer learns.
 
-    docs/numerics.md, "Updates". Errors: UnsupportedModelError where there is no room.
+    docs/reference/numerics.md, "Updates". Errors: UnsupportedModelError where there is no room.
     """
     shape = requantize_shape(node, tensors)
     largest = INT32_MAX >> (shape["SHIFT"] if shape["FITS"] else 0)

@@ -1,7 +1,7 @@
 """Operator by operator: how many steps lie between the graph's integers and the oracle's.
 
 Each operator is given the oracle's own inputs, so that one early rounding does not grow through the layers. What
-remains is rounding, at most one step (docs/numerics.md, "Against onnxruntime"); more is a wrong answer.
+remains is rounding, at most one step (docs/reference/numerics.md, "Against onnxruntime"); more is a wrong answer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Training with float32 gradients, in NumPy: the oracle of C generated with --gradients float32.
 
-IEEE single precision without contraction; every sum in the order that docs/numerics.md, "Float gradients", gives.
+IEEE single precision without contraction; every sum in the order that numerics.md, "Float gradients", gives.
 """
 
 from __future__ import annotations

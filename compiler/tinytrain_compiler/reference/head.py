@@ -1,4 +1,4 @@
-"""The prototype head: class means and cosine similarity in integers (docs/numerics.md, "Prototype head").
+"""The prototype head: class means and cosine similarity in integers (docs/reference/numerics.md, "Prototype head").
 
 Snell et al., "Prototypical Networks for Few-shot Learning", NeurIPS 2017, with cosine in place of
 Euclidean distance. A class's mean is never divided out: the cosine does not depend on length.

@@ -1,6 +1,6 @@
 """The linear head: softmax over weights that start as the classes' mean directions and learn.
 
-docs/numerics.md, "Linear head". With p a class's mean, f an embedding and L the mean length of all class means:
+numerics.md, "Linear head". With p a class's mean, f an embedding and L the mean length of all class means:
 
     logit = 10 ((p / |p| + delta) . f + 128 bias) / L
 
@@ -22,7 +22,7 @@ from .loss import ONE, SCALE, softmax
 from .steps import STEP_BITS, Running, scaled, step_size
 
 CONSTANT = 128  # what the bias is multiplied by, in steps of the embedding
-HEAD_RATE_MULTIPLIER = 8  # learning rate of the head over that of layers; chosen on omniglot alone, docs/training.md
+HEAD_RATE_MULTIPLIER = 8  # learning rate of the head over that of layers: docs/studies/2026-11-21-linear-head.md
 LOGIT_MAX = 2**30 - 1
 DELTA_MAX = 2**15 - 1
 

@@ -1,7 +1,7 @@
 """Cross-entropy over cosine similarities to prototypes, and its gradient, in integers.
 
 P>M>F (Hu et al., CVPR 2022) and ProtoNet: logit = 10 cos(f, prototype), softmax, cross-entropy.
-docs/numerics.md, "Loss". A common positive factor of the gradient is left out: updates are normalised.
+docs/reference/numerics.md, "Loss". A common positive factor of the gradient is left out: updates are normalised.
 """
 
 from __future__ import annotations

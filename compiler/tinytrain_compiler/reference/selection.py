@@ -3,7 +3,7 @@
 TinyTrain (Kwon et al., ICML 2024, section 3.2). One backward pass over a few samples of the task gives every
 candidate's input channel its Fisher information, `Delta_c = 1/(2N) sum_n (sum_pixels a g)^2`, with g the
 gradient that this layer passes to the channel's activation a. Layers are visited in the order of a score and take
-channels, the largest Delta first and in multiples of four, until a budget is used up. docs/numerics.md, "Selection".
+channels, the largest Delta first and in multiples of four, until a budget is used up. numerics.md, "Selection".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far one step goes: float32 as on the device, in the order of docs/numerics.md, "Updates"."""
+"""How far one step goes: float32 as on the device, in the order of docs/reference/numerics.md, "Updates"."""
 
 from __future__ import annotations
 

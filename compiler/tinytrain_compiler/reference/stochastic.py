@@ -1,4 +1,4 @@
-"""Random numbers of stochastic rounding: xorshift32, seeded by what is rounded (docs/numerics.md, "Rounding")."""
+"""Random numbers of stochastic rounding: xorshift32, seeded by what is rounded (numerics.md, "Rounding")."""
 
 from __future__ import annotations
 

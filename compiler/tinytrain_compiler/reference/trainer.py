@@ -9,7 +9,7 @@ with g the sample's gradient, v the mean of |g|^2 over all samples before it, |w
 norm, E the first epoch's mean error and N the number of support samples: where all is wrong, an epoch of gradients
 that have nothing in common moves a tensor by rate |w|. As errors shrink, gradients fall below their own history and
 steps shrink with them.
-docs/numerics.md, "Updates".
+docs/reference/numerics.md, "Updates".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The heads by name: what classifies embeddings, and what of it trains. docs/numerics.md, "Heads".
+"""The heads by name: what classifies embeddings, and what of it trains. docs/reference/numerics.md, "Heads".
 
 A new head is a class here and a place in HEADS, where command line, evaluation, reports and documentation read it; its
 arithmetic is runtime_c/tt_<name>.[ch], tt_<name>_classify and tt_<name>_learning, and in NumPy reference/heads.py.

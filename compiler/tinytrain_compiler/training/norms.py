@@ -1,4 +1,4 @@
-"""Norms of pretrained tensors: what a step's length is relative to. docs/numerics.md, "Updates".
+"""Norms of pretrained tensors: what a step's length is relative to. docs/reference/numerics.md, "Updates".
 
 Constants of a compiled model, and of the NumPy trainer that it is compared with.
 """
@@ -15,7 +15,7 @@ from ..ops import weights_of
 from .formats import NEAREST
 
 DELTA_BITS = NEAREST.fraction_bits  # of a weight's step
-BIAS_RATE_MULTIPLIER = 4  # learning rate of biases over that of weights; chosen on omniglot alone, docs/training.md
+BIAS_RATE_MULTIPLIER = 4  # learning rate of biases over that of weights: docs/studies/2026-11-21-learning-rates.md
 
 
 def bias_units(graph: Graph, node: Node) -> NDArray[np.float64]:

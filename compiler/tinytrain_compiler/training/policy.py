@@ -24,7 +24,7 @@ class Policy(ABC):
     """What trains on the device."""
 
     name: ClassVar[str]
-    rate: ClassVar[float]  # learning rate where the caller leaves it open: docs/training.md, "Rates"
+    rate: ClassVar[float]  # learning rate where the caller leaves it open: docs/guide/training.md, "Rates"
     trains_layers: ClassVar[bool] = True  # otherwise at most the head is trained
 
     def prepare(self, graph: Graph) -> Graph:

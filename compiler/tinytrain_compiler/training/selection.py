@@ -1,7 +1,7 @@
 """Selection on the device: which input channels of the candidates a task trains, and what each of them costs.
 
 TinyTrain (Kwon et al., ICML 2024, section 3.2). The scores by which the device chooses, and the choice itself, are in
-runtime_c/ and, for the tests, in reference/selection.py. docs/numerics.md, "Selection".
+runtime_c/ and, for the tests, in reference/selection.py. docs/reference/numerics.md, "Selection".
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Selectors by name: by which scores the device chooses channels, and within which limits.
 
-Their integer rules are in runtime_c/ and, in NumPy, in reference/selection.py: docs/numerics.md, "Selection". This
+Their integer rules are in runtime_c/ and, in NumPy, in reference/selection.py: numerics.md, "Selection". This
 module imports no NumPy: `--help` reads it.
 """
 
