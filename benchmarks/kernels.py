@@ -91,7 +91,7 @@ def instructions(graph: Graph) -> int:
     lowered = lower(graph, board, "bench")
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        for path, text in emit(lowered, ModelInfo("bench", "0" * 64, "", 1, None)).items():
+        for path, text in emit(lowered, ModelInfo("bench", (), (), 1, None)).items():
             (directory / path).parent.mkdir(parents=True, exist_ok=True)
             (directory / path).write_text(text)
         firmware = build_firmware(directory, "bench", board, lowered.plan.region_banks, "harness", directory / "build")

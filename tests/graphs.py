@@ -254,7 +254,7 @@ def write_model(
     lowered = lower(graph, load_board(board), name, classes, scheme)
     if spaced:
         lowered = replace(lowered, plan=spaced_plan(lowered.plan))
-    for path, text in emit(lowered, ModelInfo(name, "0" * 64, " --test", classes, None)).items():
+    for path, text in emit(lowered, ModelInfo(name, (), (), classes, None)).items():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_text(text)
     return lowered

@@ -68,7 +68,7 @@ class Case:
     def __init__(self, directory: Path, board: str) -> None:
         self.graph, self.scheme = network()
         self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme, options=FLOATS)
-        sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None))
+        sources = emit(self.lowered, ModelInfo("net", (), (), CLASSES, None))
         self.directory = directory / "model"
         write_files(self.directory, {path: text.encode() for path, text in sources.items()})
         self.inputs = random_inputs(self.graph, len(LABELS), seed=3)

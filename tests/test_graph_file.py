@@ -23,7 +23,7 @@ ATTRIBUTES = {name: each.attributes for name, each in registered().items()}
 
 def sources(graph: Graph) -> dict[str, str]:
     lowered = lower(graph, load_board("stm32f746"), "net")
-    return emit(lowered, ModelInfo("net", "0" * 64, "", 10, None))
+    return emit(lowered, ModelInfo("net", (), (), 10, None))
 
 
 def assert_same(a: Graph, b: Graph) -> None:

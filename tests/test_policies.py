@@ -114,7 +114,7 @@ def test_a_new_policy_compiles_is_reported_and_is_evaluated(run_cli: Cli, small_
     assert [layer["name"] for layer in training["layers"]] == weighted[:-1:3], "all but the classifier"
     assert "policy every-nth, prototype head" in " ".join(ran.out.split())
     assert "--policy every-nth --every 3" in (out / "small.h").read_text()
-    assert "--policy every-nth --every 3" in json.loads((out / "manifest.json").read_text())["options"]
+    assert "--policy every-nth --every 3" in json.loads((out / "manifest.json").read_text())["command"]
     rng = np.random.default_rng(0)
     np.savez(pack, images=rng.integers(0, 256, (8, 12, 12, 3), dtype=np.uint8), labels=np.arange(8) % 2)
     PREPARED.clear()

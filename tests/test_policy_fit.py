@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import Cli, Ran
+from graphs import GraphBuilder
 from test_memory_planner import two_bank_board
 from test_training import network
-from tinytrain_compiler.boards import load_board
+from tinytrain_compiler.boards import Board, load_board
 from tinytrain_compiler.errors import DoesNotFitError
-from tinytrain_compiler.fit.policy_fit import plan_that_fits
+from tinytrain_compiler.fit.policy_fit import Plan, plan_that_fits
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.lowering import lower
-from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
+from tinytrain_compiler.training.options import DEFAULT
+from tinytrain_compiler.training.scheme import Scheme, TrainedLayer, as_candidates
 from tinytrain_compiler.training.scheme_file import read_scheme, scheme_lines
 from tinytrain_compiler.training.smaller import smaller_schemes
 from tinytrain_compiler.training.trainable import embedding_layers, trainable_layers
@@ -66,6 +69,10 @@ def test_smaller_schemes_are_the_largest_that_pass() -> None:
     assert list(smaller_schemes(graph, full, lambda scheme: False)) == []
 
 
+def plan_of(graph: Graph, board: Board, classes: int, limit: int | None = None) -> Plan:
+    return lambda scheme, options: lower(graph, board, "net", classes, scheme, limit, options)
+
+
 def compile_small(run_cli: Cli, model: Path, out: Path, *options: str | Path) -> Ran:
     return run_cli("tinytrain-compile", model, "--board", "stm32f746", "--classes", "4", "-o", out, *options)
 
@@ -84,7 +91,7 @@ def test_sram_budget_holds_for_inference(run_cli: Cli, small_model: Path, tmp_pa
     sram = json.loads((tmp_path / "b" / "report.json").read_text())["memory"]["sram"]
     assert sram["budget_bytes"] == 1024 * kib
     assert sram["left_bytes"] == 1024 * kib - sram["total_bytes"] - sram["stack_bytes"]
-    assert f"--sram {kib}" in json.loads((tmp_path / "b" / "manifest.json").read_text())["options"]
+    assert f"--sram {kib}" in json.loads((tmp_path / "b" / "manifest.json").read_text())["command"]
     ran = compile_small(run_cli, small_model, tmp_path / "c", "--sram", str(kib - 1))
     assert ran.code == 3
     assert f"--sram allows {1024 * (kib - 1):,}: {needed(tmp_path / 'a') - 1024 * (kib - 1):,} too many" in ran.err
@@ -133,10 +140,10 @@ def test_policy_none_is_named_where_no_smaller_one_fits() -> None:
     graph, scheme = network()
     board = load_board("stm32f746")
     limit = lower(graph, board, "net", 4).sram.needed
-    lowered, inference = plan_that_fits("none", None, lambda chosen: lower(graph, board, "net", 4, chosen, limit))
+    lowered, inference = plan_that_fits("none", None, DEFAULT, plan_of(graph, board, 4, limit))
     assert lowered is inference
     with pytest.raises(DoesNotFitError, match="what would fit: --policy none"):
-        plan_that_fits("sparse-update", scheme, lambda chosen: lower(graph, board, "net", 4, chosen, limit))
+        plan_that_fits("sparse-update", scheme, DEFAULT, plan_of(graph, board, 4, limit))
 
 
 def test_policy_that_no_bank_can_hold_is_explained_too(tmp_path: Path) -> None:
@@ -144,7 +151,7 @@ def test_policy_that_no_bank_can_hold_is_explained_too(tmp_path: Path) -> None:
     graph, scheme = network()
     board = load_board(two_bank_board(tmp_path, fast=2816, slow=2048))
     with pytest.raises(DoesNotFitError) as caught:
-        plan_that_fits("sparse-update", scheme, lambda chosen: lower(graph, board, "net", 1, chosen))
+        plan_that_fits("sparse-update", scheme, DEFAULT, plan_of(graph, board, 1, None))
     message = str(caught.value)
     assert message.startswith("--policy sparse-update does not fit small\n")
     assert "most bytes are live at" in message
@@ -163,3 +170,66 @@ def test_limit_reaches_the_plan() -> None:
     board = load_board("stm32f746")
     assert lower(graph, board, "net", 4, scheme, 9999).sram.budget == 9999
     assert lower(graph, board, "net", 4, scheme).sram.budget == board.ram_bytes
+
+
+# -- the pool: what is proposed was tried --------------------------------------------------------
+
+
+def wide_network() -> tuple[Graph, Scheme]:
+    """Candidates that could use 400 KiB, and a pass over their inputs that takes its share."""
+    b = GraphBuilder((4, 4, 3), seed=4)
+    x = b.conv2d(b.input, 192, name="stem")
+    x = b.conv2d(b.conv2d(x, 512, name="expand"), 192, name="project")
+    graph = b.build(b.reshape(b.avg_pool(x)))
+    return graph, as_candidates(trainable_layers(graph), scheme_of({"expand": 192, "project": 512}))
+
+
+def proposed(message: str, option: str) -> int:
+    found = re.search(rf"(?:what would fit:|give) --{option} (\d+)", message)
+    assert found, message
+    return int(found[1])
+
+
+@pytest.mark.parametrize("board", ["stm32f746", "nrf52840dk"])
+def test_pool_that_is_proposed_fits_and_is_the_largest(board: str) -> None:
+    graph, scheme = wide_network()
+    plan = plan_of(graph, load_board(board), 10)
+    refused = 0
+    for asked in (380, 300, 200, 20):
+        options = replace(DEFAULT, pool=1024 * asked)
+        try:
+            plan_that_fits("tinytrain", scheme, options, plan)
+        except DoesNotFitError as error:
+            refused += 1
+            pool = proposed(str(error), "pool")
+            assert pool < asked
+            plan_that_fits("tinytrain", scheme, replace(options, pool=1024 * pool), plan)
+            with pytest.raises(DoesNotFitError):
+                plan_that_fits("tinytrain", scheme, replace(options, pool=1024 * (pool + 1)), plan)
+    assert 2 <= refused < 4
+
+
+def test_least_pool_is_proposed_only_where_it_fits() -> None:
+    graph, scheme = wide_network()
+    board = load_board("stm32f746")
+    options = replace(DEFAULT, pool=1024)
+    with pytest.raises(DoesNotFitError, match="the training pool of 1,024 bytes is too small") as caught:
+        plan_that_fits("tinytrain", scheme, options, plan_of(graph, board, 10))
+    least = proposed(str(caught.value), "pool")
+    plan_that_fits("tinytrain", scheme, replace(options, pool=1024 * least), plan_of(graph, board, 10))
+    limit = lower(graph, board, "net", 10).sram.needed + 1024 * least // 2
+    with pytest.raises(DoesNotFitError) as caught:
+        plan_that_fits("tinytrain", scheme, options, plan_of(graph, board, 10, limit))
+    message = str(caught.value)
+    assert f"--pool {least} does not fit the memory either" in message
+    assert re.search("what would fit: --policy (sparse-update|none)", message)
+
+
+def test_each_of_two_options_that_ask_for_too_little_is_named() -> None:
+    graph, scheme = wide_network()
+    plan = plan_of(graph, load_board("stm32f746"), 10)
+    options = replace(DEFAULT, pool=1024, macs=1)
+    with pytest.raises(DoesNotFitError, match=r"give --pool \d+ --macs \d+ or more") as caught:
+        plan_that_fits("tinytrain", scheme, options, plan)
+    pool, macs = (int(n) for n in re.findall(r"--(?:pool|macs) (\d+)", str(caught.value))[-2:])
+    plan_that_fits("tinytrain", scheme, replace(options, pool=1024 * pool, macs=macs), plan)

@@ -73,7 +73,7 @@ class Case:
         self.graph, self.scheme = network()
         self.options, self.kept = options, options.formats.rounding
         self.lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme, options=options)
-        sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None, options.head.name))
+        sources = emit(self.lowered, ModelInfo("net", (), (), CLASSES, None, options.head.name))
         self.directory = directory / "model"
         write_files(self.directory, {path: text.encode() for path, text in sources.items()})
         self.clean, self.noisy = samples(self.graph)

@@ -91,7 +91,7 @@ class Case:
         scheme = self.scheme if layers or head.learns else None
         self.head, self.options = head, LearningOptions(head, formats(gradients, rounding))
         self.lowered: Lowered = lower(self.graph, load_board(board), "net", CLASSES, scheme, options=self.options)
-        sources = emit(self.lowered, ModelInfo("net", "0" * 64, "", CLASSES, None, head.name))
+        sources = emit(self.lowered, ModelInfo("net", (), (), CLASSES, None, head.name))
         self.directory = directory / "model"
         write_files(self.directory, {path: text.encode() for path, text in sources.items()})
         self.clean, self.noisy = samples(self.graph)

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
-__all__ = ["Artifacts", "__version__", "compile_model"]
+__all__ = ["Artifacts", "CompileOptions", "__version__", "compile_model"]
 
 if TYPE_CHECKING:
     from .compile import Artifacts, compile_model
+    from .options import CompileOptions
 
 
 def __getattr__(name: str) -> Any:
     """Import the pipeline on first use, so that ``tinytrain --help`` does not wait for numpy and onnx."""
+    if name == "CompileOptions":
+        from .options import CompileOptions
+
+        return CompileOptions
     if name in ("Artifacts", "compile_model"):
         from . import compile as pipeline
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,30 +12,29 @@ from numpy.typing import NDArray
 
 from .boards import Board, load_board
 from .codegen.emit import ModelInfo
-from .compiled import model_files
+from .compiled import BOARD_FILE, model_files
 from .errors import UsageError
 from .fit.outline import check_outline
 from .fit.policy_fit import plan_that_fits
-from .fit.storage import AUTO, check_storage, require_slots
+from .fit.storage import check_storage, require_slots
 from .frontends import read
 from .graph import Graph
-from .lowering import DEFAULT_CLASSES, emit, lower
+from .lowering import emit, lower
 from .memory import MemoryPlan
+from .model_name import model_name
+from .options import CompileOptions, compile_options
 from .oracle import check_agreement
-from .output_folder import check_output, json_bytes, manifest_of, write_files
+from .output_folder import MANIFEST, check_output, json_bytes, manifest_of, write_files
 from .passes import run_passes
+from .provenance import OPTION_FILES, Input, Provenance, board_input, option_files
 from .quantize.calibration import Calibration, CalibrationData
 from .quantize.input_bytes import pixel_map, quantize_samples
 from .quantize.normalization import normalization
 from .report.build import build_report
 from .training.formats import formats as formats_of
-from .training.heads import PROTOTYPE, head_kind
-from .training.options import learning_options
-from .training.policies import make_policy
-from .training.policy import Policy
+from .training.options import LearningOptions, learning_options
 from .training.trainable import scheme_of
 
-DEFAULT_MEAN = DEFAULT_STD = (127.5,)
 CALIBRATION_SAMPLES = 256
 TEST_INPUTS = 24
 COMPARED_INPUTS = 4  # with the oracle, operator by operator
@@ -64,59 +61,32 @@ def compile_model(
     model: str | Path,
     board: str | Path,
     output: str | Path | None = None,
+    options: CompileOptions | None = None,
     *,
-    calibration: str | Path | None = None,
-    mean: Sequence[float] = DEFAULT_MEAN,
-    std: Sequence[float] = DEFAULT_STD,
-    name: str | None = None,
-    classes: int = DEFAULT_CLASSES,
-    policy: str | Policy = "none",
-    scheme: str | Path | None = None,
-    pool: int | None = None,
-    selection: str | None = None,
-    macs: int | None = None,
-    sram: int | None = None,
-    head: str = "prototype",
-    gradients: str = "int16",
-    rounding: str = "nearest",
-    storage: str = AUTO,
     progress: Progress = lambda stage: None,
     observe: Callable[[str, Graph], None] = lambda name, graph: None,
+    **given: Any,
 ) -> Artifacts:
-    """Compile an ONNX file for a board and, if `output` is given, write the folder.
+    """Compile a model file for a board and, if `output` is given, write the folder.
 
-    model: float or QDQ ONNX. calibration: an .npz/.npy or a folder of pictures, None for generated
-    noise. mean, std: how raw pixels become inputs, one number or one per channel. classes: room for
-    few-shot classes. policy: what trains on the device, or its name (training/policies.py); scheme, pool (KiB),
-    selection, macs: its options, where it is a name. sram: KiB that arena, session and stack may take, where the
-    application needs the rest of the board's; None for all of it. head: what classifies
-    (training/heads.py). gradients, rounding: training/formats.py. storage: where saved states go
-    (fit/storage.py). progress is told each stage as it begins, observe the graph after the import and after each pass.
+    board: a name, or a board file. options: all that shapes the output (options.py); instead of a record, the options
+    may be given as keywords by the names they have on the command line, such as policy="bias" or classes=5.
+    progress is told each stage as it begins, observe the graph after the import and after each pass.
 
     Errors: UsageError, UnsupportedModelError (exit code 2), DoesNotFitError (3). Nothing is written
     unless everything succeeds.
     """
-    target = load_board(board)
-    formats = formats_of(gradients, rounding)
-    formats.gradients.check(target)  # before the long part
-    path = Path(model)
-    prefix = _prefix(path.stem if name is None else name, explicit=name is not None)
-    kind = head_kind(head)
-    if classes < 1:
-        raise UsageError(f"--classes {classes}: at least one class is needed")
-    check_storage(storage)
-    chosen = policy
-    if isinstance(chosen, str):
-        chosen = make_policy(chosen, {"scheme": scheme, "pool": pool, "selection": selection, "macs": macs})
-    by = learning_options(chosen, kind, formats)
-    if sram is not None and not 0 < 1024 * sram <= target.ram_bytes:
-        raise UsageError(f"--sram {sram}: {target.name} has {target.ram_bytes // 1024} KiB; give at most that")
+    if options is not None and given:
+        raise TypeError(f"give options as a record or as keywords ({', '.join(given)}), not both")
+    options = compile_options(given) if options is None else options
+    path, target = Path(model), load_board(board)
+    prefix = model_name(path, options.name)
+    learning = _learning(options, target)
     if output is not None:
         check_output(Path(output))
 
-    data = CalibrationData(None if calibration is None else Path(calibration), mean, std, CALIBRATION_SAMPLES)
-    limit = None if sram is None else 1024 * sram
-    imported = read(path, data, progress, lambda layers: check_outline(layers, target, limit))
+    data = CalibrationData(options.calibration, options.mean, options.std, CALIBRATION_SAMPLES)
+    imported = read(path, data, progress, lambda layers: check_outline(layers, target, options.sram_bytes))
     observe("import", imported.graph)
     graph = run_passes(imported.graph, observe)
     test_inputs = _test_inputs(imported.samples, graph)
@@ -127,37 +97,37 @@ def compile_model(
         raise UsageError(f"{path}: its embedding has more than {MAX_FEATURES} values; end the network in a pool")
 
     progress("planning memory")
-    graph = chosen.prepare(graph)
-    learning = scheme_of(chosen, graph, kind)
+    graph = options.policy.prepare(graph)
+    scheme = scheme_of(options.policy, graph, options.head)
     lowered, inference = plan_that_fits(
-        chosen.name, learning, lambda smaller: lower(graph, target, prefix, classes, smaller, limit, by, storage)
-    )
-
-    require_slots(storage, lowered.slots, target.name)
+        options.policy.name, scheme, learning,
+        lambda smaller, by: lower(
+            graph, target, prefix, options.classes, smaller, options.sram_bytes, by, options.storage
+        ),
+    )  # fmt: skip
+    require_slots(options.storage, lowered.slots, target.name)
 
     progress("generating C")
+    origin = Provenance(
+        Input(path.name, imported.sha256),
+        board_input(target, BOARD_FILE),
+        options,
+        option_files(options),
+    )
     report = build_report(
         graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
         name=prefix, source=path.name, sha256=imported.sha256, calibration=imported.samples,
-        top1_agreement=imported.top1_agreement, classes=classes, policy=chosen.name, head=head,
-        training=lowered.training, inference=inference.plan, slots=lowered.slots,
+        top1_agreement=imported.top1_agreement, classes=options.classes, policy=options.policy.name,
+        head=options.head.name, training=lowered.training, inference=inference.plan, slots=lowered.slots,
     ).as_json()  # fmt: skip
-    pixels = None if imported.samples.are_floats else pixel_map(graph.tensors[graph.input], mean, std)
-    options = f" --board {target.name} --classes {classes} --mean {_numbers(mean)} --std {_numbers(std)}"
-    if chosen.trains_layers:
-        options += f" {shlex.join(chosen.words())}{formats.options}"
-    if kind != PROTOTYPE:
-        options += f" --head {head}"
-    if sram is not None:
-        options += f" --sram {sram}"
-    if storage != AUTO:
-        options += f" --storage {storage}"
-    sources = emit(lowered, ModelInfo(prefix, imported.sha256, options, classes, pixels, head))
-    files = {name: text.encode() for name, text in sources.items()}
+    pixels = None if imported.samples.are_floats else pixel_map(graph.tensors[graph.input], options.mean, options.std)
+    info = ModelInfo(prefix, origin.inputs, origin.command, options.classes, pixels, options.head.name)
+    files = {name: text.encode() for name, text in emit(lowered, info).items()}
     files["report.json"] = json_bytes(report)
     files |= model_files(prefix, graph, target, imported.oracle, test_inputs)
-    files["manifest.json"] = manifest_of(files, prefix, target, imported.sha256, options)
-    note = normalization(mean, std).note
+    files |= {OPTION_FILES[name]: path.read_bytes() for name, path in options.files().items() if name in OPTION_FILES}
+    files[MANIFEST] = manifest_of(files, prefix, origin.as_json())
+    note = normalization(options.mean, options.std).note
     notes = imported.notes if note is None or imported.samples.are_floats else (*imported.notes, note)
     directory = None
     if output is not None:
@@ -167,38 +137,14 @@ def compile_model(
     return Artifacts(directory, prefix, target, graph, lowered.plan, report, files, notes)
 
 
-def default_name(model: str | Path) -> str:
-    """The prefix, and folder, of a model that was given no name."""
-    return _prefix(Path(model).stem, explicit=False)
-
-
-# Words that C, C++ or CMake keep for themselves, and headers that <name>.h would hide: a model's name becomes a
-# function, a header and a CMake target.
-_RESERVED = frozenset(
-    """
-    auto break case char const continue default do double else enum extern float for goto if inline int long register
-    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool class
-    delete new operator private protected public template this throw try using virtual namespace
-    all clean test install help package edit_cache rebuild_cache main run model m tinytrain tt
-    assert complex ctype errno fenv inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic stdbool
-    stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype
-    startup uart text harness semihosting
-    """.split()  # noqa: SIM905
-)
-
-
-def _prefix(name: str, *, explicit: bool) -> str:
-    """A C identifier: an explicit name must be one, a file's name is made one."""
-    if explicit:
-        lower = name.lower()
-        if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or lower.startswith("tt_") or lower in _RESERVED:
-            raise UsageError(
-                f"--name {name!r}: use letters, digits and _, beginning with a letter; not tt_... and no word that "
-                f"C or CMake reserves. For example: --name mynet"
-            )
-        return name
-    prefix = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "model"
-    return f"net_{prefix}" if not prefix[0].isalpha() or prefix in _RESERVED or prefix.startswith("tt_") else prefix
+def _learning(options: CompileOptions, board: Board) -> LearningOptions:
+    """How the model trains; UsageError, before the long part, for what the board or the compiler does not know."""
+    formats = formats_of(options.gradients, options.rounding)
+    formats.gradients.check(board)
+    check_storage(options.storage)
+    if options.sram_bytes is not None and options.sram_bytes > board.ram_bytes:
+        raise UsageError(f"--sram {options.sram}: {board.name} has {board.ram_bytes // 1024} KiB; give at most that")
+    return learning_options(options.policy, options.head, formats)
 
 
 def _test_inputs(samples: Calibration, graph: Graph) -> NDArray[np.int8]:
@@ -206,7 +152,3 @@ def _test_inputs(samples: Calibration, graph: Graph) -> NDArray[np.int8]:
     n = len(samples.samples)
     chosen = np.linspace(0, n - 1, min(TEST_INPUTS, n)).astype(int)
     return quantize_samples(samples.samples[chosen], graph.tensors[graph.input])
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return ",".join(f"{v:g}" for v in values)

@@ -105,6 +105,14 @@ class DoesNotFitError(TinyTrainError):
     kind = "does_not_fit"
 
 
+class TooLittleError(DoesNotFitError):
+    """An option of a policy below what any choice needs. Says what is wrong; who raises it knows what would do."""
+
+    def __init__(self, message: str, option: str, least: int) -> None:
+        super().__init__(f"{message}; give --{option} {least} or more")
+        self.message, self.option, self.least = message, option, least
+
+
 class ToolMissingError(TinyTrainError):
     """A program that this step runs is not installed; the message holds its install line."""
 

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .boards import Board
 from .errors import UsageError
 from .version import __version__
 
@@ -26,14 +25,13 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-def manifest_of(files: dict[str, bytes], name: str, board: Board, sha256: str, options: str) -> bytes:
+def manifest_of(files: dict[str, bytes], name: str, origin: dict[str, Any]) -> bytes:
+    """origin: what the files were made of and how (provenance.py)."""
     return json_bytes(
         {
             "tool": {"name": TOOL, "version": __version__},
             "name": name,
-            "board": board.name,
-            "model_sha256": sha256,
-            "options": options.strip(),
+            **origin,
             "files": {
                 path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
                 for path, data in sorted(files.items())

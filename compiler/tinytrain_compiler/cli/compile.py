@@ -9,71 +9,45 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from ..training.policies import make_policy
-from .options import gradients_option, json_option, mean_option, rounding_option, std_option
-from .policies import PolicyCommand
+from ..options import compile_options
+from .option_commands import CompileCommand
+from .options import json_option
 from .printing import print_json, stages
 
 if TYPE_CHECKING:
+    from ..compile import Artifacts
     from ..graph import Graph
 
 
-@click.command("compile", cls=PolicyCommand)
+@click.command("compile", cls=CompileCommand)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--board", required=True, help="Board name (see `tinytrain boards`) or a board TOML file.")
-@click.option(
-    "--calibration",
-    type=click.Path(path_type=Path),
-    metavar="FILE.npz|DIR",
-    help="Pictures or arrays the int8 ranges come from. Without it: generated noise, accuracy unverified.",
-)
-@mean_option
-@std_option
-@click.option("--name", metavar="PREFIX", help="Prefix of all symbols and files (default: the model file's name).")
-@click.option("--classes", type=click.IntRange(1), default=10, show_default=True, help="Room for few-shot classes.")
+@click.option("--board", help="Board name (see `tinytrain boards`) or a board TOML file; required.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder to write (default: the prefix)."
 )
-@click.option("--policy", default="none", show_default=True, metavar="P", help="What trains on the device: see below.")
 @click.option(
-    "--sram", type=click.IntRange(1), metavar="KIB", help="SRAM the model may use, stack included (default: all)."
-)
-@click.option("--head", default="prototype", show_default=True, metavar="H", help="What classifies: see below.")
-@gradients_option
-@rounding_option
-@click.option(
-    "--storage",
-    default="auto",
-    show_default=True,
-    help="Where saved states go: flash (its last sectors), none (a place of your own), auto (flash if it fits).",
-)
+    "--replay", type=click.Path(path_type=Path), metavar="DIR",
+    help="Compile as DIR was compiled: board and options come from its manifest. Give --calibration beside it where "
+    "DIR had one.",
+)  # fmt: skip
 @click.option("--dump-after", metavar="PASS", help="Print the graph to stderr after a pass (or 'import', or 'all').")
 @json_option
+@click.pass_context
 def compile_command(
+    context: click.Context,
+    /,
     model: Path,
-    board: str,
-    calibration: Path | None,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    name: str | None,
-    classes: int,
+    board: str | None,
     output: Path | None,
-    policy: str,
-    sram: int | None,
-    head: str,
-    gradients: str,
-    rounding: str,
-    storage: str,
+    replay: Path | None,
     dump_after: str | None,
     as_json: bool,
-    **options: Any,
+    **given: Any,
 ) -> None:
     """Compile MODEL (ONNX, float or QDQ) into int8 C for a board."""
-    from rich.console import Console
-
-    from ..compile import compile_model, default_name
+    from ..compile import compile_model
+    from ..model_name import model_name
     from ..passes import PIPELINE
-    from ..report.terminal import print_report
 
     known = ("all", "import", *(step.name for step in PIPELINE))
     if dump_after is not None and dump_after not in known:
@@ -84,11 +58,44 @@ def compile_command(
             click.echo(f"--- after {after}\n{graph.dump()}", err=True)
 
     with stages() as progress:
-        artifacts = compile_model(
-            model, board, output or Path(name or default_name(model)), calibration=calibration, mean=mean, std=std,
-            name=name, classes=classes, policy=make_policy(policy, options), sram=sram, head=head, gradients=gradients,
-            rounding=rounding, storage=storage, progress=progress, observe=dump,
+        if replay is not None:
+            artifacts = _replay(replay, model, board, output, given, progress, dump)
+        elif board is None:
+            raise click.MissingParameter(ctx=context, param_hint="'--board'", param_type="option")
+        else:
+            options = compile_options(given)
+            folder = output or Path(model_name(model, options.name))
+            artifacts = compile_model(model, board, folder, options, progress=progress, observe=dump)
+    _print(artifacts, as_json)
+
+
+def _replay(
+    folder: Path, model: Path, board: str | None, output: Path | None, given: dict[str, Any], progress: Any, dump: Any
+) -> Artifacts:
+    from ..replay import replay
+
+    calibration = given.pop("calibration")
+    for name, value in {"board": board, **given}.items():
+        if value is not None:
+            raise UsageError(f"--replay takes --{name} from {folder}; leave it out, or compile without --replay")
+    found = replay(folder, model, output, calibration, progress, dump)
+    count = len(found.artifacts.files) - 1
+    if not found.different:
+        click.echo(f"replayed: all {count} files are as in {folder}", err=True)
+    else:
+        few = ", ".join(found.different[:3]) + (", ..." if len(found.different) > 3 else "")
+        click.echo(
+            f"replayed: {len(found.different)} of {count} files are not as in {folder} ({few}), which was made by "
+            f"{found.made_by}", err=True,
         )  # fmt: skip
+    return found.artifacts
+
+
+def _print(artifacts: Artifacts, as_json: bool) -> None:
+    from rich.console import Console
+
+    from ..report.terminal import print_report
+
     if as_json:
         print_json(artifacts.report)
     else:

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from .option_commands import PolicyCommand
 from .options import directory_argument, gradients_option, json_option, rounding_option
-from .policies import PolicyCommand
 from .printing import bar, print_json
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+from ..options import GRADIENTS, MEAN, ROUNDING, STD, CompileOptions
+from ..training.option import Option
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Numbers(click.ParamType[tuple[float, ...]]):
@@ -22,17 +29,18 @@ class Numbers(click.ParamType[tuple[float, ...]]):
             self.fail(f"{value!r} is not a number or a comma-separated list of numbers", param, ctx)
 
 
-mean_option = click.option(
-    "--mean", type=Numbers(), default="127.5", show_default=True,
-    help="Subtracted from a pixel, 0..255. Where --mean and --std are at most 1, pixels are 0..1 (torchvision's way).",
-)  # fmt: skip
-std_option = click.option("--std", type=Numbers(), default="127.5", show_default=True, help="Then divided by this.")
+def shared_option(option: Option) -> Callable[[F], F]:
+    """An option of CompileOptions for another command, with the same default and help."""
+    default = next(f.default for f in dataclasses.fields(CompileOptions) if f.metadata.get("option") is option)
+    kind = Numbers() if option.kind is tuple else str
+    text = option.text(default)
+    return click.option(
+        option.flag, type=kind, default=text, show_default=True, metavar=option.metavar, help=option.help
+    )
+
+
+mean_option, std_option = shared_option(MEAN), shared_option(STD)
+gradients_option, rounding_option = shared_option(GRADIENTS), shared_option(ROUNDING)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 directory_argument = click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 count_option = click.option("--inputs", "count", type=click.IntRange(1), help="How many test inputs to run.")
-gradients_option = click.option(
-    "--gradients", default="int16", show_default=True, help="Of the backward pass: int16, or float32 (needs an FPU)."
-)
-rounding_option = click.option(
-    "--rounding", default="nearest", show_default=True, help="Of weights: nearest, or stochastic (half the memory)."
-)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,7 @@ from . import selftest
 from .digest import state_digest
 from .kernels import KernelTable, function_text, has_params, headers
 from .names import Names
-from .render import c_comment, c_name, c_string, c_type, render
+from .render import c_name, c_string, c_type, comment_lines, render
 from .training import TrainingText
 from .training_float import FloatTrainingText
 
@@ -30,8 +32,8 @@ class ModelInfo:
     """What the headers of generated files say about their origin."""
 
     prefix: str
-    sha256: str
-    options: str  # the command's options that shape the output, as typed by hand
+    inputs: Sequence[tuple[str, str]]  # name and SHA-256 of the model and of other files that went in
+    command: Sequence[str]  # that makes the files again, word by word
     classes: int
     pixels: PixelMap | None  # how camera bytes become input bytes; None where the input is no picture
     head: str = "prototype"  # runtime_c/tt_<head>.h, tt_<head>_loss.h
@@ -78,7 +80,8 @@ def _context(
         "runtime_version": RUNTIME_VERSION,
         "abi": {"asserts": inference_asserts(), "training_asserts": training_asserts(SELECTOR_CODES)},
         "info": info,
-        "options": c_comment(info.options),
+        "command": comment_lines([shlex.quote(word) for word in info.command]),
+        "inputs": [f"{sha256}  {c_name(name)}" for name, sha256 in info.inputs],
         **{end: graph.tensors[tensor] for end, tensor in ends.items()},
         "places": {end: plan.tensors[tensor] for end, tensor in ends.items()},
         "macros": {end: names.tensors[tensor] for end, tensor in ends.items()},

@@ -95,6 +95,17 @@ def c_comment(text: str) -> str:
     return re.sub(r"(?<=\*)(?=/)|(?<=/)(?=\*)|(?<=\?)(?=\?)", " ", printable)
 
 
+def comment_lines(words: Sequence[str]) -> list[str]:
+    """Words for a comment, wrapped between them and indented from the second line on."""
+    lines: list[str] = []
+    for word in map(c_comment, words):
+        if lines and len(lines[-1]) + 1 + len(word) <= LINE:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"    {word}" if lines else word)
+    return lines
+
+
 def c_name(name: str) -> str:
     """A name from a model, for a comment; all of them come through here. Of a long one both ends."""
     return c_comment(name if len(name) <= NAME else f"{name[: NAME // 2]}...{name[-(NAME // 2) :]}")

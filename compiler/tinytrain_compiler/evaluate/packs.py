@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,9 +115,8 @@ def _listed(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 def compiled_normalization(model: CompiledModel) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) of pixels that the model was compiled with, from its manifest."""
-    options = shlex.split(json.loads((model.directory / "manifest.json").read_text())["options"])
-    mean, std = (options[options.index(name) + 1].split(",") for name in ("--mean", "--std"))
-    return tuple(map(float, mean)), tuple(map(float, std))
+    options = json.loads((model.directory / "manifest.json").read_text())["options"]
+    return tuple(options["mean"]), tuple(options["std"])
 
 
 def to_inputs(pack: Pack, indices: Sequence[int], model: CompiledModel) -> Int8:

@@ -31,6 +31,6 @@ def write_policy(model: CompiledModel, options: LearnerOptions, policy: Policy, 
     graph = policy.prepare(model.graph)
     scheme, learning = scheme_of(policy, graph, head), learning_options(policy, head, options.formats)
     lowered = lower(graph, model.board, model.name, classes, scheme, options=learning)
-    sources = emit(lowered, ModelInfo(model.name, model.report["model"]["sha256"], "", classes, None, head.name))
+    sources = emit(lowered, ModelInfo(model.name, (), (), classes, None, head.name))
     write_files(directory, {path: text.encode() for path, text in sources.items()})
     return lowered

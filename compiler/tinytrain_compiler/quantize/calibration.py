@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -178,6 +179,22 @@ def _choose(count: int, limit: int) -> list[int]:
     return list(range(count)) if count <= limit else [i * count // limit for i in range(limit)]
 
 
+def data_digest(source: Path) -> str:
+    """SHA-256 of a file, or of a folder's pictures with their names: what was calibrated on, wherever it lies."""
+    if not source.is_dir():
+        return hashlib.sha256(source.read_bytes()).hexdigest()
+    lines = (
+        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(source).as_posix()}\n" for p in _pictures(source)
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """In a fixed order, wherever the folder lies."""
+    files = [p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file()]
+    return sorted(files, key=lambda p: p.relative_to(folder).as_posix())
+
+
 def _from_folder(folder: Path, input_shape: Sequence[int], mean: Numbers, std: Numbers, limit: int) -> Calibration:
     from PIL import Image
 
@@ -186,8 +203,7 @@ def _from_folder(folder: Path, input_shape: Sequence[int], mean: Numbers, std: N
             f"calibration data {folder} is a folder of pictures, but the model's input {tuple(input_shape)} is not a "
             "grey or RGB picture; pass an .npz with a float array of that shape"
         )
-    files = [p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file()]
-    files.sort(key=lambda p: p.relative_to(folder).as_posix())
+    files = _pictures(folder)
     if not files:
         raise UsageError(f"calibration data {folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)}), also not below")
     pictures = []

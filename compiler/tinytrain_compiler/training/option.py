@@ -1,4 +1,4 @@
-"""One option of a policy: how a command line, a banner and a manifest name it, and which values it takes.
+"""One option of a compile or a policy: how command line, banner and manifest name it, and which values it takes.
 
 An option is the metadata of a field of a frozen dataclass: `pool: int = field(default=64, metadata=POOL.metadata)`.
 """
@@ -6,7 +6,7 @@ An option is the metadata of a field of a frozen dataclass: `pool: int = field(d
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,12 +23,12 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class Option:
-    """A value is a Path, an int within the limits, or one of the named choices."""
+    """A value is a Path, an int within the limits, numbers (tuple), text, or one of the named choices."""
 
     name: str  # --name
     metavar: str
     help: str
-    kind: type = str  # Path, int, or str for choices
+    kind: type = str  # Path, int, tuple (of floats), or str for text and choices
     minimum: int | None = None
     maximum: int | None = None
     choices: Mapping[str, Named] | None = None
@@ -52,6 +52,8 @@ class Option:
             return self.choices[value]
         if self.kind is Path:
             return Path(value)
+        if self.kind is tuple:
+            return tuple(float(v) for v in (value if isinstance(value, Sequence) else [value]))
         low, high = self.minimum, self.maximum
         if (low is not None and value < low) or (high is not None and value > high):
             limits = f"a number from {low} to {high}" if high is not None else f"at least {low}"
@@ -60,7 +62,21 @@ class Option:
 
     def text(self, value: Any) -> str:
         """A field's value as the command line takes it."""
-        return str(value.name if self.choices is not None or self.kind is Path else value)
+        value = self.as_json(value)
+        return ",".join(_number(v) for v in value) if isinstance(value, list) else str(value)
+
+    def as_json(self, value: Any) -> Any:
+        """A field's value as a JSON value; of a file or folder its name, which stays when it is moved."""
+        if value is None:
+            return None
+        if self.kind is Path:
+            return value.name or value.resolve().name
+        return value.name if self.choices is not None else list(value) if self.kind is tuple else value
+
+
+def _number(value: float) -> str:
+    """The shortest text that is read back as the same number."""
+    return repr(value).removesuffix(".0")
 
 
 def options_of(record: Any) -> dict[str, Option]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DoesNotFitError
+from ..errors import TooLittleError
 from ..graph import Graph
 from ..memory.lifetimes import align
 from .options import LearningOptions
@@ -157,12 +157,13 @@ def _fisher_inputs(sizes: PoolSizes, pool: int) -> tuple[dict[str, FisherInput],
 def check_pool(sizes: PoolSizes, pool: int) -> None:
     """DoesNotFitError for a pool in which a candidate's Fisher pass, or four channels of any, have no place."""
     if pool < sizes.smallest:
-        raise DoesNotFitError(
+        least = -(-sizes.smallest // 1024)
+        raise TooLittleError(
             f"the training pool of {pool:,} bytes is too small: biases and running means take {sizes.start:,}, scores "
             f"and lists of channels {sizes.table + sizes.lists:,}, and either {MULTIPLE} channels' weights or the "
-            f"largest input of a candidate the rest of {sizes.smallest:,}; give --pool {-(-sizes.smallest // 1024)} or "
-            "more, or a smaller --scheme"
-        )
+            f"largest input of a candidate the rest of {sizes.smallest:,}",
+            "pool", least,
+        )  # fmt: skip
 
 
 def check_macs(sizes: PoolSizes, pool: int, macs: int) -> None:
@@ -171,10 +172,11 @@ def check_macs(sizes: PoolSizes, pool: int, macs: int) -> None:
     fitting = [c for c in sizes.candidates if four_channels(c) <= pool - sizes.start - kept]
     least = min(MULTIPLE * c.macs for c in fitting)
     if macs < least:
-        raise DoesNotFitError(
+        raise TooLittleError(
             f"--macs {macs} is too small: no {MULTIPLE} channels' weight gradients take less than {least:,} "
-            f"multiply-accumulates a step; give --macs {least} or more"
-        )
+            "multiply-accumulates a step",
+            "macs", least,
+        )  # fmt: skip
 
 
 def selected_channels(report: Mapping[str, Any], state: bytes) -> dict[str, list[int]]:
