@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +13,16 @@ import numpy as np
 import pytest
 import test_training
 from graphs import GraphBuilder, layout_of, model_sources, random_inputs, write_model
+from networks import NETWORKS
 from tinytrain_compiler import Artifacts, compile_model
 from tinytrain_compiler.boards import load_board
+from tinytrain_compiler.codegen.layout import statement
 from tinytrain_compiler.codegen.render import Identifiers, c_name
 from tinytrain_compiler.graph import Graph, Quantization, Tensor
 from tinytrain_compiler.quantize.input_bytes import quantize_samples
 from tinytrain_compiler.reference import run
 from tinytrain_compiler.targets.host import HostModel
-from tinytrain_compiler.training.scheme import Scheme
+from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tools import require_or_skip
 
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wcomment", "-Wtrigraphs", "-Werror"]
@@ -77,6 +81,53 @@ def test_names_that_are_alike_stay_apart() -> None:
     made = [identifiers.make(name) for name in [*HOSTILE, *HOSTILE, "x_2", "x", "x", "x" * 10_001]]
     assert len(set(made)) == len(made)
     assert max(map(len, made)) < 50
+
+
+# -- layout ------------------------------------------------------------------------------------
+
+COLUMNS = 120
+
+
+def lines_of(folder: Path, prefix: str) -> Iterator[tuple[str, str]]:
+    for path in sorted(folder.glob(f"{prefix}*")):
+        for line in path.read_text().splitlines():
+            yield path.name, line
+
+
+def test_kernels_and_headers_are_no_wider_than_a_window(tmp_path: Path) -> None:
+    for name, make in {**NETWORKS, "visual_wake_words": lambda: renamed(*test_training.network(), HOSTILE)[0]}.items():
+        write_model(make(), name, tmp_path / name)
+        lines = [(path, line) for path, line in lines_of(tmp_path / name, name) if path != f"{name}.c"]
+        assert [(path, line) for path, line in lines if len(line) > COLUMNS] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("short(a, b);", ["short(a, b);"]),
+        (f"call({'a' * 60}, {'b' * 60});", [f"call({'a' * 60},", f"     {'b' * 60});"]),
+        (f"{'f' * 70}({'a' * 30}, {'b' * 30});", [f"{'f' * 70}({'a' * 30},", f"    {'b' * 30});"]),
+        (f"{'f' * 90}({'a' * 40}, b);", [f"{'f' * 90}(", f"    {'a' * 40}, b);"]),
+        (f"    y = {'v' * 115};", ["    y =", f"        {'v' * 115};"]),
+        ("x" * 130, ["x" * 130]),
+    ],
+)
+def test_long_statements_are_continued(text: str, lines: list[str]) -> None:
+    assert statement(text) == lines
+
+
+def test_layers_of_one_shape_share_their_functions(tmp_path: Path) -> None:
+    """Whatever their weights: bounds of the backward pass come as arguments."""
+    b = GraphBuilder((5, 4, 6))
+    x = b.input
+    for i in range(3):
+        x = b.depthwise(b.conv2d(x, 6, name=f"wide{i}"), (3, 3), pad_before=(1, 1), pad_after=(1, 1), name=f"deep{i}")
+    graph = b.build()
+    write_model(graph, "net", tmp_path, scheme=Scheme({"wide0": TrainedLayer()}))
+    declared = [line for path, line in lines_of(tmp_path, "net_train") if path.endswith(".h") and "_gradient(" in line]
+    assert [re.findall(r"net_(\w+)\(", line) for line in declared] == [
+        ["depthwise_3x3_p1111_5x4x6_input_gradient"], ["conv2d_1x1_5x4x6_6_input_gradient"],
+    ]  # fmt: skip
 
 
 # -- the header's helpers ----------------------------------------------------------------------

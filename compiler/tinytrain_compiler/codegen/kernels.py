@@ -15,6 +15,7 @@ from ..graph import Graph, Node
 from ..ops import Kernel, operator_of
 from ..ops.variants import PORTABLE, VARIANTS, Variant
 from ..resources import find_template
+from .layout import statements
 from .render import LINE, c_names, render
 
 FULL_UNROLL = 8  # inner loops up to this many rounds are unrolled whole
@@ -118,4 +119,5 @@ def _body(template: str, kernel: Kernel) -> str:
         if len(lines[-1]) + len(constant) > LINE - 16:
             lines.append("")
         lines[-1] += f"{constant}, "
-    return body.replace(marker, "\n           ".join(line.strip() for line in lines).removesuffix(","))
+    body = body.replace(marker, "\n           ".join(line.strip() for line in lines).removesuffix(","))
+    return "\n".join(statements(body.split("\n")))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..resources import find_template
+from .layout import comment, wrapped
 
 LINE = 110  # columns of generated tables
 NAME = 60  # characters of a model's name in a comment
@@ -33,6 +34,8 @@ def environment() -> jinja2.Environment:
     env.filters["c_list"] = lambda values: c_table(np.array(values))
     env.filters["c_float"] = c_float
     env.filters["c_comment"] = c_comment
+    env.filters["comment"] = comment
+    env.filters["wrapped"] = wrapped
     env.filters["grouped"] = lambda value: f"{value:,}"
     return env
 
