@@ -12,7 +12,8 @@ from .fit.storage import AUTO, NONE
 from .graph import Graph
 from .memory import MemoryPlan, NoSlots, Slots, plan_memory, plan_slots
 from .memory.slots import DECLINED
-from .projects import render_project
+from .projects import Project, render_project
+from .runtime_files import runtime_sources
 from .training.options import DEFAULT, LearningOptions
 from .training.plan import TrainingPlan, plan_training
 from .training.scheme import Scheme
@@ -74,7 +75,7 @@ def lower(
 def emit(lowered: Lowered, info: ModelInfo) -> dict[str, str]:
     """All C, headers and build files, by path."""
     sources = emit_sources(lowered.graph, lowered.plan, lowered.kernels, info, lowered.training)
-    trains, slots = lowered.training is not None, lowered.slots
-    return sources | render_project(
-        lowered.board, info.prefix, lowered.plan.region_banks, trains, slots if isinstance(slots, Slots) else None
-    )
+    training, slots = lowered.training, lowered.slots if isinstance(lowered.slots, Slots) else None
+    runtime = runtime_sources(info.head, None if training is None else training.formats.gradients.name)
+    banks = tuple(lowered.plan.region_banks)
+    return sources | render_project(Project(info.prefix, lowered.board, banks, runtime, training is not None, slots))

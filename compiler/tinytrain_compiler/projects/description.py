@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..boards import Board
+from ..memory import Slots
+from .firmware import SELFTEST, firmware_templates, linker_script
 
 # Contraction would round float arithmetic differently from the host.
 C_FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-fno-common", "-ffunction-sections", "-fdata-sections")
@@ -33,9 +35,23 @@ class Project:
 
     name: str
     board: Board
-    model_sources: tuple[str, ...]
-    firmware_sources: tuple[str, ...]  # bring-up firmware: start-up, serial port, self-test
-    linker_script: str
+    region_banks: tuple[str, ...]  # for each memory region of the plan, the board's bank it is placed in
+    runtime_sources: tuple[str, ...]
+    trains: bool = False
+    slots: Slots | None = None  # flash that is left out for saved states
+
+    @property
+    def model_sources(self) -> tuple[str, ...]:
+        return model_sources(self.name, self.trains)
+
+    @property
+    def firmware_sources(self) -> tuple[str, ...]:
+        """Of the bring-up firmware: start-up, serial port, self-test."""
+        return tuple(sorted(path for path in firmware_templates(self.board, SELFTEST) if path.endswith(".c")))
+
+    @property
+    def linker_script(self) -> str:
+        return linker_script(self.board)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,20 @@ SELFTEST = App(
 )
 
 
+def firmware_templates(board: Board, app: App) -> dict[str, str]:
+    """Path -> template of the firmware around any model."""
+    files = {
+        "firmware/startup.h": "firmware/startup.h",
+        "firmware/startup.c": "firmware/startup.c",
+        linker_script(board): "firmware/link.ld",
+        "firmware/text.h": "firmware/text.h",
+        **app.files,
+    }
+    if board.boot_stage:
+        files["firmware/boot_stage.c"] = "firmware/boot_stage.c"
+    return files
+
+
 def render_firmware(
     board: Board, name: str, region_banks: Sequence[str], app: App, trains: bool = False, slots: Slots | None = None
 ) -> dict[str, str]:
@@ -59,15 +73,7 @@ def render_firmware(
     """
     for bank in region_banks:
         board.bank(bank)
-    files = {
-        "firmware/startup.h": "firmware/startup.h",
-        "firmware/startup.c": "firmware/startup.c",
-        linker_script(board): "firmware/link.ld",
-        "firmware/text.h": "firmware/text.h",
-        **app.files,
-    }
-    if board.boot_stage:
-        files["firmware/boot_stage.c"] = "firmware/boot_stage.c"
+    files = firmware_templates(board, app)
     if slots:
         files[f"{name}_storage.h"] = "firmware/storage.h"
     context = _context(board, name, region_banks, slots) | {"trains": trains}
