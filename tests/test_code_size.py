@@ -11,8 +11,8 @@ from networks import NETWORKS
 from test_training import Case
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.kernels import kernel_bodies, kernel_table
-from tinytrain_compiler.fit.budget import STORAGE_CODE, code_bound
-from tinytrain_compiler.fit.training_budget import training_flash
+from tinytrain_compiler.footprint.training import training_flash
+from tinytrain_compiler.footprint.use import STORAGE_CODE, code_bound
 from tinytrain_compiler.lowering import Lowered
 from tinytrain_compiler.ops import Kernel
 from tinytrain_compiler.targets.firmware import Firmware, build_firmware

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinytrain_compiler.boards import Bank, load_board
 from tinytrain_compiler.errors import DoesNotFitError
-from tinytrain_compiler.fit.budget import check_fit
+from tinytrain_compiler.fit.check import check_fit
 from tinytrain_compiler.fit.policy_fit import largest_buffers
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.lowering import lower

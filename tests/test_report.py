@@ -16,7 +16,7 @@ from rich.console import Console
 from test_training import network
 from tinytrain_compiler import Artifacts
 from tinytrain_compiler.boards import load_board
-from tinytrain_compiler.fit.budget import session_bytes
+from tinytrain_compiler.footprint.use import session_bytes
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.lowering import lower
 from tinytrain_compiler.memory import Buffer, Extra, Span

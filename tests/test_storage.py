@@ -20,7 +20,7 @@ from test_training import CLASSES, LABELS, Case, network
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.digest import state_digest
 from tinytrain_compiler.errors import TinyTrainError
-from tinytrain_compiler.fit.budget import RUNTIME_CODE, STORAGE_CODE, state_bytes
+from tinytrain_compiler.footprint.use import RUNTIME_CODE, STORAGE_CODE, state_bytes
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.lowering import lower
 from tinytrain_compiler.projects.description import C_FLAGS, LINK_FLAGS, WARNING_FLAGS

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from .boards import Board
 from .codegen import KernelTable, emit_sources, kernel_table
 from .codegen.emit import ModelInfo
-from .fit.budget import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use, state_bytes
-from .fit.storage import AUTO, NONE
+from .footprint.use import LINK_SLACK, FlashUse, SramUse, flash_use, session_bytes, sram_use, state_bytes
 from .graph import Graph
 from .memory import MemoryPlan, NoSlots, Slots, plan_memory, plan_slots
-from .memory.slots import DECLINED
+from .memory.slots import AUTO, DECLINED, NONE
 from .projects import Project, render_project
 from .runtime_files import runtime_sources
 from .training.options import DEFAULT, LearningOptions
@@ -44,7 +43,7 @@ def lower(
     """Plan memory and choose kernels; says nothing yet about whether it fits.
 
     scheme: what learns, if anything. sram_limit: bytes the model may use, None for all that the board has.
-    options: how it learns; UsageError where the board cannot compute in its formats. storage: of fit/storage.py.
+    options: how it learns; UsageError where the board cannot compute in its formats. storage: of memory/slots.py.
     """
     features = graph.tensors[graph.features].bytes
     session = session_bytes(classes, features)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import DoesNotFitError, TooLittleError
+from ..footprint.purposes import purpose_use, step_name
+from ..footprint.training import training_flash
 from ..graph import Graph
 from ..lowering import Lowered
 from ..memory import Buffer, MemoryPlan, buffers_of
@@ -17,9 +19,7 @@ from ..training.scheme import Scheme, TrainedLayer
 from ..training.scheme_file import scheme_lines
 from ..training.smaller import smaller_schemes
 from ..training.trainable import trainable_layers
-from .budget import check_fit, flash_problem, sram_problem
-from .purposes import purpose_use, step_name
-from .training_budget import training_flash
+from .check import check_fit, flash_problem, sram_problem
 
 LARGEST = 4  # buffers that a message names
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ..errors import DoesNotFitError, UsageError
 from ..memory import NoSlots, Slots
-from ..memory.slots import COUNT, DECLINED, UNKNOWN
+from ..memory.slots import AUTO, COUNT, DECLINED, FLASH, NONE, UNKNOWN
 
-AUTO, FLASH, NONE = "auto", "flash", "none"
 STORAGE = {
     AUTO: "the last sectors of the board's flash, where they are free",
     FLASH: "the same, or it does not fit",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..boards import MemoryRegion
 
 COUNT = 2
+AUTO, FLASH, NONE = "auto", "flash", "none"  # where saved states are wanted: fit/storage.py, STORAGE
 UNKNOWN, NO_ROOM, DECLINED = "sectors-unknown", "no-room", "declined"
 
 

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from ..boards import Board
 from ..codegen import KernelTable
-from ..fit.budget import FlashUse, SramUse, state_bytes
-from ..fit.purposes import purpose_use, step_at
+from ..footprint.purposes import purpose_use, step_at
+from ..footprint.use import FlashUse, SramUse, state_bytes
 from ..graph import Graph, Tensor
 from ..memory import MemoryPlan, NoSlots, Slots
 from ..ops import operator_of

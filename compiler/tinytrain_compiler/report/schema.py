@@ -11,7 +11,7 @@ import types
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..fit.purposes import Phase
+from ..footprint.purposes import Phase
 from ..memory import Purpose
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..fit.purposes import phase_text
 from ..fit.storage import why_not, would_fit
+from ..footprint.purposes import phase_text
 from ..memory import NoSlots
 from ..memory.slots import DECLINED
 
