@@ -12,9 +12,10 @@ import pytest
 import test_selection
 import test_training
 from elftools.elf.elffile import ELFFile
+from tinytrain_compiler import projects
 from tinytrain_compiler.boards import Board, list_boards, load_board
 from tinytrain_compiler.errors import DoesNotFitError, UsageError
-from tinytrain_compiler.projects import Project, render_project
+from tinytrain_compiler.projects import Project, ProjectFormat, render_project
 from tinytrain_compiler.projects.description import C_FLAGS, WARNING_FLAGS
 from tinytrain_compiler.projects.firmware import boot_stage_words, crc32_mpeg2, render_firmware
 from tinytrain_compiler.resources import BOARDS
@@ -336,6 +337,23 @@ def test_the_folder_says_how_to_build_flash_and_listen(name: str) -> None:
     assert board.uart.terminal in text
     assert "tinytrain: fake training self-test ok crc" in text
     assert "tt_last_fault" in text
+
+
+def test_a_project_format_is_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets every source there is, and the README names its build."""
+
+    def files(project: Project) -> dict[str, str]:
+        sources = (*project.model_sources, *project.runtime_sources, *project.firmware_sources)
+        return {"toy.txt": "\n".join((*sources, project.linker_script, ""))}
+
+    toy = ProjectFormat("toy", files, ("toy build",), lambda project: f"out/{project.name}", "Toy: add NAME.")
+    monkeypatch.setattr(projects, "FORMATS", (*projects.FORMATS, toy))
+    rendered = render_project(_project(load_board("rp2040"), trains=True))
+    listed = rendered["toy.txt"].split()
+    assert {path for path in rendered if path.endswith((".c", ".ld"))} <= set(listed)
+    assert {"fake.c", "fake_weights.c", "fake_kernels.c", "fake_train.c", "runtime/tt_sum.c"} <= set(listed)
+    assert "toy build" in rendered["README.md"]
+    assert "Toy: add fake." in rendered["README.md"]
 
 
 def _cmake(source: Path, *options: str) -> str:

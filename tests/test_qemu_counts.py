@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -11,11 +13,12 @@ from tinytrain_compiler.boards import Board, load_board
 from tinytrain_compiler.errors import TinyTrainError, UsageError
 from tinytrain_compiler.projects.description import C_FLAGS, LINK_FLAGS
 from tinytrain_compiler.projects.firmware import render_firmware
+from tinytrain_compiler.targets import emulation
 from tinytrain_compiler.targets.apps import HARNESS
 from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board, execute
 from tinytrain_compiler.targets.firmware import Firmware, build_firmware
 from tinytrain_compiler.targets.harness import INFER, HarnessRun, pack_records, run_records
-from tinytrain_compiler.targets.runner import Job
+from tinytrain_compiler.targets.runner import Job, Run
 from tools import INPUT_BYTES, fake_infer, fake_selftest_input, require_or_skip, write_fake_model
 
 # Stretches whose instructions can be counted by reading. The markers are the harness's.
@@ -159,3 +162,24 @@ def test_wrong_use_is_named(tmp_path: Path) -> None:
     records = pack_records([(INFER, bytes(INPUT_BYTES))])
     with pytest.raises(UsageError, match="'stm32f746' is no machine of qemu"):
         run_records(firmware, load_board("stm32f746"), records, tmp_path / "run")
+
+
+class _EchoRunner:
+    """Answers one record without running anything."""
+
+    name, tools = "echo", ()
+
+    def run(self, job: Job) -> Run:
+        output, features = fake_infer(job.files["input.bin"][8:])  # behind the count and the label
+        answer = struct.pack("<iii", 0, 2, 5) + output + features
+        return Run("tinytrain: stack 8 bytes\ntinytrain: done 1 records\n", "", [7], None, {job.wanted[0]: answer})
+
+
+def test_a_runner_is_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_or_skip("arm-none-eabi-gcc")
+    monkeypatch.setattr(emulation, "RUNNERS", (*emulation.RUNNERS, _EchoRunner()))
+    machine = dataclasses.replace(load_board("mps2_an385"), machines={"echo": "anything"})
+    firmware = _harness(tmp_path, machine)
+    ran = run_records(firmware, machine, pack_records([(INFER, fake_selftest_input())]), tmp_path / "run")
+    assert (ran.instructions, ran.stack_bytes, ran.records[0].label) == ([7], 8, 2)
+    assert emulation.machine_name(machine) == "echo anything"
