@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Cli
 from graphs import GraphBuilder
 from networks import ONE, THREE
-from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.errors import DoesNotFitError, UsageError
 from tinytrain_compiler.graph import Graph
-from tinytrain_compiler.lowering import Lowered, lower
+from tinytrain_compiler.reference.selection import choose
 from tinytrain_compiler.training.heads import PROTOTYPE
 from tinytrain_compiler.training.options import LearningOptions
+from tinytrain_compiler.training.plan import plan_training
 from tinytrain_compiler.training.policies import TinyTrain
-from tinytrain_compiler.training.pool import DEFAULT_LIMIT
+from tinytrain_compiler.training.pool import DEFAULT_LIMIT, SelectionPlan
 from tinytrain_compiler.training.scheme import Scheme
 from tinytrain_compiler.training.selectors import FISHER, FISHER_RESAMPLE, Selector
 from tinytrain_compiler.training.trainable import scheme_of
+
+Network = Callable[[], Graph]
 
 
 def one_candidate() -> Graph:
@@ -47,40 +51,42 @@ def tinytrain(graph: Graph, policy: TinyTrain | None = None) -> Scheme:
     return scheme
 
 
-def lowered(graph: Graph, pool: int | None = None, selector: Selector = FISHER) -> Lowered:
-    options = LearningOptions(pool=pool, selector=selector)
-    return lower(graph, load_board("stm32f746"), "net", 4, tinytrain(graph), options=options)
+def planned(graph: Graph, pool: int | None, selector: Selector) -> SelectionPlan:
+    plan = plan_training(graph, tinytrain(graph), 4, LearningOptions(pool=pool, selector=selector)).selection
+    assert plan is not None
+    return plan
 
 
 @pytest.mark.parametrize("selector", [FISHER, FISHER_RESAMPLE], ids=lambda s: s.name)
 @pytest.mark.parametrize("network", [one_candidate, separable_blocks])
-def test_the_smallest_pool_of_a_message_works_and_less_does_not(network, selector: Selector) -> None:  # type: ignore[no-untyped-def]
+def test_the_smallest_pool_of_a_message_works_and_less_does_not(network: Network, selector: Selector) -> None:
     graph = network()
     sizes = range(64, 4096, 16)
     with pytest.raises(DoesNotFitError, match=r"is too small.*give --pool \d+ or more") as caught:
-        lowered(graph, sizes[0], selector)
+        planned(graph, sizes[0], selector)
     named = re.search(r"the rest of ([\d,]+); give --pool (\d+) or more", str(caught.value))
     assert named is not None
     smallest, kib = int(named[1].replace(",", "")), int(named[2])
     for size in sizes:
         if size < smallest:
             with pytest.raises(DoesNotFitError, match=f"give --pool {kib} or more"):
-                lowered(graph, size, selector)
+                planned(graph, size, selector)
         else:
-            assert lowered(graph, size, selector).training is not None
+            assert planned(graph, size, selector).pool_bytes <= size
     assert kib - 1 < smallest / 1024 <= kib
 
 
+@pytest.mark.parametrize("selector", [FISHER, FISHER_RESAMPLE], ids=lambda s: s.name)
+@pytest.mark.parametrize("network", [one_candidate, separable_blocks])
 @pytest.mark.parametrize("pool", [None, DEFAULT_LIMIT, 2**20])
-def test_a_pool_is_not_larger_than_candidates_can_use(pool: int | None) -> None:
-    """Planned at 64 KiB for a model whose candidates can use two, before."""
-    training = lowered(one_candidate(), pool).training
-    assert training is not None
-    assert training.selection is not None
-    assert training.selection.pool_bytes == training.selection.usable_bytes < 4096
-    chosen = sum(c.limit * (2 + c.delta_bytes) for c in training.selection.candidates)
-    assert training.selection.budget(FISHER).pool >= chosen
-    assert training.selection.groups == 1
+def test_a_pool_is_as_large_as_candidates_can_use(pool: int | None, network: Network, selector: Selector) -> None:
+    """It was planned at 64 KiB for models whose candidates can use two."""
+    plan = planned(network(), pool, selector)
+    assert plan.pool_bytes == plan.usable_bytes < 4096
+    assert plan.groups == 1
+    scores = np.ones(sum(c.channels for c in plan.candidates), np.float32)
+    chosen = choose(plan.candidates, scores, [np.float32(0)] * len(plan.candidates), plan.budget(selector))
+    assert {name: len(channels) for name, channels in chosen.items()} == {c.node.name: c.limit for c in plan.candidates}
 
 
 def test_candidates_where_no_layer_widens() -> None:
