@@ -41,9 +41,10 @@ def cli_page() -> str:
         "unsupported model, 3 does not fit the board, 130 interrupted. `--json` prints one JSON document on stdout, "
         "also for an error.",
     ]
+    parent = click.Context(tinytrain, info_name="tinytrain", **tinytrain.context_settings)
     for name in sorted(tinytrain.commands):
         command = tinytrain.commands[name]
-        context = click.Context(command, info_name=f"tinytrain {name}", terminal_width=100, max_content_width=100)
+        context = click.Context(command, parent, name, terminal_width=100, max_content_width=100)
         parts += [f"## tinytrain {name}", f"```text\n{command.get_help(context)}\n```"]
     return "\n\n".join(parts) + "\n"
 

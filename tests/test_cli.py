@@ -390,3 +390,11 @@ def test_ctrl_c_is_a_json_document_too() -> None:
     ran = interrupted_at("tinytrain_compiler.boards", "boards", "--json")
     assert ran.returncode == 130
     assert json.loads(ran.stdout)["error"] == {"kind": "interrupted", "message": "stopped", "exit_code": 130}
+
+
+@pytest.mark.parametrize("program", [("tinytrain",), ("tinytrain", "compile"), ("tinytrain-compile",)])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_has_two_names_everywhere(run_cli: Cli, program: tuple[str, ...], option: str) -> None:
+    ran = run_cli(*program, option)
+    assert ran.code == 0
+    assert "-h, --help" in ran.out

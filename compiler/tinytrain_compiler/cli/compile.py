@@ -11,7 +11,7 @@ import click
 from ..errors import UsageError
 from ..options import compile_options
 from .option_commands import CompileCommand
-from .options import json_option
+from .options import HELP, json_option
 from .printing import print_json, stages
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..graph import Graph
 
 
-@click.command("compile", cls=CompileCommand)
+@click.command("compile", cls=CompileCommand, context_settings=HELP)  # a program of its own, too
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--board", help="Board name (see `tinytrain boards`) or a board TOML file; required.")
 @click.option(

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
-from ..options import GRADIENTS, MEAN, ROUNDING, STD, CompileOptions
+from ..options import GRADIENTS, ROUNDING, CompileOptions
 from ..training.option import Option
+
+HELP = {"help_option_names": ["-h", "--help"]}  # of a program, and so of its commands
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,14 +34,10 @@ class Numbers(click.ParamType[tuple[float, ...]]):
 def shared_option(option: Option) -> Callable[[F], F]:
     """An option of CompileOptions for another command, with the same default and help."""
     default = next(f.default for f in dataclasses.fields(CompileOptions) if f.metadata.get("option") is option)
-    kind = Numbers() if option.kind is tuple else str
     text = option.text(default)
-    return click.option(
-        option.flag, type=kind, default=text, show_default=True, metavar=option.metavar, help=option.help
-    )
+    return click.option(option.flag, default=text, show_default=True, metavar=option.metavar, help=option.help)
 
 
-mean_option, std_option = shared_option(MEAN), shared_option(STD)
 gradients_option, rounding_option = shared_option(GRADIENTS), shared_option(ROUNDING)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 directory_argument = click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")

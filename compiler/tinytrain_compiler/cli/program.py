@@ -10,12 +10,13 @@ from .compile import compile_command
 from .emulate import emulate
 from .evaluate import evaluate
 from .ops import ops
+from .options import HELP
 from .report_schema import report_schema
 from .stack import stack
 from .verify import verify
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings=HELP)
 @click.version_option(__version__, prog_name="tinytrain")
 def tinytrain() -> None:
     """Compile pretrained ONNX networks into C that runs, and learns, on microcontrollers."""
