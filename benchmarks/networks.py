@@ -67,7 +67,7 @@ def row(network: Network, models: Path, data: Path, out: Path, cores: bool) -> l
         mismatched += [emulate(model, INPUTS, core_of=load_board(b))["mismatched_bytes"] for b in OTHER_CORES.values()]
     agreement = accuracy = ""
     if pack is not None:
-        found = verify_on_data(model, pack, source, mean, std)
+        found = verify_on_data(model, pack, source)
         agreement, accuracy = f"{found['float_top1_agreement']:.1%}", f"{found.get('accuracy', 0):.1%}"
     sram, macs = report["memory"]["sram"], report["model"]["macs"]
     instructions = on_m7["instructions_per_inference"]

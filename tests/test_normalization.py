@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from conftest import Cli
 from tinytrain_compiler import compile_model
+from tinytrain_compiler.compiled import load_compiled
 from tinytrain_compiler.errors import UsageError
 from tinytrain_compiler.quantize.calibration import load_calibration
 from tinytrain_compiler.quantize.normalization import normalization
+from tinytrain_compiler.verify import verify_on_data
+from tools import require_or_skip
 
 
 @pytest.mark.parametrize(
@@ -81,3 +84,15 @@ def test_low_agreement_is_a_loud_warning(
         assert json.loads(ran.out)["quantization"]["low_agreement"] is low
         assert ("warning: int8 and float agree on only 57.0% of the calibration samples" in ran.err) is low
         assert "note: --mean and --std are of pixels scaled to 0..1" in ran.err
+
+
+def test_data_is_verified_as_the_model_was_compiled(small_model: Path, tmp_path: Path) -> None:
+    """It took pixels for -1..1 whatever the model takes."""
+    require_or_skip("cc")
+    np.savez(tmp_path / "pack.npz", images=np.random.default_rng(0).integers(0, 256, (16, 12, 12, 3), np.uint8))
+    folder = tmp_path / "out"
+    artifacts = compile_model(
+        small_model, "stm32f746", folder, calibration=tmp_path / "pack.npz", mean=(0,), std=(1,), name="net"
+    )
+    found = verify_on_data(load_compiled(folder), tmp_path / "pack.npz", small_model)
+    assert found["float_top1_agreement"] == artifacts.report["quantization"]["top1_agreement"] >= 0.9

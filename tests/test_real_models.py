@@ -119,7 +119,7 @@ def test_emulated_m4_and_m3_are_the_reference(compiled: Compiled, name: str, boa
 def test_int8_backbone_agrees_with_the_float_model(compiled: Compiled, shared: Path, name: str) -> None:
     require_or_skip("cc")
     pictures = shared / "data" / "imagenet_check250.npz"
-    found = verify_on_data(compiled(name), pictures, shared / "models" / f"{name}.onnx", (127.5,), (127.5,))
+    found = verify_on_data(compiled(name), pictures, shared / "models" / f"{name}.onnx")
     assert found["inputs"] == 250
     assert found["float_top1_agreement"] >= 0.85
 
@@ -127,6 +127,6 @@ def test_int8_backbone_agrees_with_the_float_model(compiled: Compiled, shared: P
 def test_keyword_network_recognises_keywords(compiled: Compiled, shared: Path) -> None:
     require_or_skip("cc")
     pack = shared / "data" / "kws_speechcommands_test.npz"
-    found = verify_on_data(compiled("mlperf_tiny_kws_dscnn"), pack, None, (127.5,), (127.5,))
+    found = verify_on_data(compiled("mlperf_tiny_kws_dscnn"), pack, None)
     assert found["inputs"] > 4000
     assert found["accuracy"] >= 0.91

@@ -38,6 +38,8 @@ class CompiledModel:
     report: dict[str, Any]
     graph: Graph
     test_inputs: Int8  # (n, bytes)
+    mean: tuple[float, ...]  # of pixels, as they were given to the compile (quantize/normalization.py)
+    std: tuple[float, ...]
 
     @property
     def region_banks(self) -> list[str]:
@@ -88,7 +90,8 @@ def model_files(name: str, graph: Graph, board: Board, oracle: Oracle | None, te
 def load_compiled(directory: str | Path) -> CompiledModel:
     """Read a compiled folder; UsageError where it is none, is incomplete, was edited or is of another version."""
     folder = Path(directory)
-    listed, name = _manifest(folder)
+    manifest = _manifest(folder)
+    listed, name = manifest.files, manifest.name
     changed = [path for path, sha256 in listed.items() if _sha256(folder / path) != sha256]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -105,6 +108,7 @@ def load_compiled(directory: str | Path) -> CompiledModel:
         json.loads((folder / "report.json").read_text()),
         _graph(folder / _graph_file(name)),
         np.load(folder / TEST_INPUTS_FILE, allow_pickle=False),
+        *manifest.normalization(),
     )
 
 
@@ -119,11 +123,22 @@ def _graph(path: Path) -> Graph:
         raise UsageError(f"{path}: is not of this compiler's version: {error}; compile the model again") from error
 
 
-def _manifest(folder: Path) -> tuple[dict[str, str], str]:
-    """(SHA-256 by file, the model's name)."""
+@dataclass(frozen=True)
+class _Manifest:
+    name: str  # the model's
+    files: dict[str, str]  # SHA-256 by path
+    options: Any  # an object, since a folder carries its graph
+
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """(mean, std) of pixels."""
+        return tuple(self.options["mean"]), tuple(self.options["std"])
+
+
+def _manifest(folder: Path) -> _Manifest:
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        return {path: entry["sha256"] for path, entry in manifest["files"].items()}, manifest["name"]
+        files = {path: entry["sha256"] for path, entry in manifest["files"].items()}
+        return _Manifest(manifest["name"], files, manifest["options"])
     except FileNotFoundError:
         raise UsageError(f"{folder}: no manifest.json; give the folder that tinytrain-compile -o wrote") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

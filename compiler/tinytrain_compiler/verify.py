@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,14 @@ def verify_on_data(
     model: CompiledModel,
     data: Path,
     float_model: Path | None,
-    mean: Sequence[float],
-    std: Sequence[float],
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """The host C on a whole data file: accuracy where it has labels, top-1 agreement with a float model."""
+    """The host C on a whole data file: accuracy where it has labels, top-1 agreement with a float model.
+
+    Pixels are normalised as the model was compiled.
+    """
     tensor = model.graph.tensors[model.graph.input]
-    samples = load_calibration(data, samples_shape(tensor), mean, std, limit=2**31).samples
+    samples = load_calibration(data, samples_shape(tensor), model.mean, model.std, limit=2**31).samples
     found: dict[str, Any] = {"inputs": len(samples)}
     labels = _labels(data)
     inputs = quantize_samples(samples, tensor)

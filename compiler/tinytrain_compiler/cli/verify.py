@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import count_option, directory_argument, json_option, mean_option, std_option
+from .options import count_option, directory_argument, json_option
 from .printing import bar, show
 
 
@@ -24,13 +24,8 @@ from .printing import bar, show
     metavar="MODEL.onnx",
     help="With --data: compare top-1 with this float model.",
 )
-@mean_option
-@std_option
 @json_option
-def verify(
-    directory: Path, count: int | None, data: Path | None, float_model: Path | None,
-    mean: tuple[float, ...], std: tuple[float, ...], as_json: bool,
-) -> None:  # fmt: skip
+def verify(directory: Path, count: int | None, data: Path | None, float_model: Path | None, as_json: bool) -> None:
     """Compare the generated C in DIR with the NumPy reference, byte for byte, and with onnxruntime."""
     from ..compiled import load_compiled
     from ..verify import verify as run_verify
@@ -41,7 +36,7 @@ def verify(
         found = run_verify(model, count, progress)
     if data is not None:
         with bar(f"running {data.name}") as progress:
-            found["data"] = verify_on_data(model, data, float_model, mean, std, progress)
+            found["data"] = verify_on_data(model, data, float_model, progress)
     wrong = found["host"]["mismatched_bytes"]
     message = f"{wrong} bytes differ: the generated C is wrong here; please report it with the model"
     show(found, as_json, _print, message if wrong else None)

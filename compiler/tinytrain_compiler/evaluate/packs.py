@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -113,12 +112,6 @@ def _listed(arrays: Mapping[str, NDArray[Any]]) -> str:
     return ", ".join(f"{key} {a.dtype} {a.shape}" for key, a in arrays.items()) or "nothing"
 
 
-def compiled_normalization(model: CompiledModel) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) of pixels that the model was compiled with, from its manifest."""
-    options = json.loads((model.directory / "manifest.json").read_text())["options"]
-    return tuple(options["mean"]), tuple(options["std"])
-
-
 def to_inputs(pack: Pack, indices: Sequence[int], model: CompiledModel) -> Int8:
     """The chosen samples as the device takes them: int8 (n, H, W, C) or (n, F).
 
@@ -130,7 +123,7 @@ def to_inputs(pack: Pack, indices: Sequence[int], model: CompiledModel) -> Int8:
     chosen = list(indices)
     if pack.is_images:
         try:
-            samples = pixels_to_input(pack.values[chosen], shape, *compiled_normalization(model))
+            samples = pixels_to_input(pack.values[chosen], shape, model.mean, model.std)
         except UsageError as error:
             raise UsageError(f"{pack.source}: {error}") from error
     else:
