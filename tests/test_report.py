@@ -20,6 +20,7 @@ from tinytrain_compiler.footprint.use import session_bytes
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.lowering import lower
 from tinytrain_compiler.memory import Buffer, Extra, Span
+from tinytrain_compiler.provenance import Input
 from tinytrain_compiler.quantize.calibration import Calibration
 from tinytrain_compiler.report.build import build_report
 from tinytrain_compiler.report.schema import json_schema
@@ -35,10 +36,8 @@ def report_of(
     target = load_board(board)
     inference, lowered = lower(graph, target, "net", 10), lower(graph, target, "net", 10, scheme)
     return build_report(
-        graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
-        name="net", source="net.onnx", sha256="0" * 64, calibration=NO_DATA, top1_agreement=agreement, classes=10,
-        policy="none" if scheme is None else "sparse-update", training=lowered.training, inference=inference.plan,
-        slots=lowered.slots,
+        lowered, inference.plan, name="net", source=Input("net.onnx", "0" * 64), calibration=NO_DATA,
+        top1_agreement=agreement, policy="none" if scheme is None else "sparse-update",
     ).as_json()  # fmt: skip
 
 

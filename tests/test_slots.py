@@ -148,7 +148,7 @@ def test_without_room_it_compiles_with_a_warning_unless_slots_are_asked_for(
     ran = run_cli("tinytrain-compile", *arguments, tmp_path / "auto")
     assert ran.code == 0
     printed = " ".join(ran.out.split())
-    assert "no room to save what is learnt: a state takes" in printed
+    assert "no room to save the training state: a state takes" in printed
     assert "what would fit: external flash, 2 areas of at least" in printed
     report = json.loads((tmp_path / "auto" / "report.json").read_text())
     assert report["storage"]["slots"] is None

@@ -17,16 +17,16 @@ from .errors import UsageError
 from .fit.outline import check_outline
 from .fit.policy_fit import plan_that_fits
 from .fit.storage import check_storage, require_slots
-from .frontends import read
+from .frontends import ImportedModel, read
 from .graph import Graph
 from .lowering import emit, lower
 from .memory import MemoryPlan
 from .model_name import model_name
 from .options import CompileOptions, compile_options
-from .oracle import check_agreement
+from .oracle import Oracle, check_agreement
 from .output_folder import MANIFEST, check_output, json_bytes, manifest_of, write_files
 from .passes import run_passes
-from .provenance import OPTION_FILES, Input, Provenance, board_input, option_files
+from .provenance import Input, Provenance, board_input, kept_files, option_files
 from .quantize.calibration import Calibration, CalibrationData
 from .quantize.input_bytes import pixel_map, quantize_samples
 from .quantize.normalization import normalization
@@ -90,11 +90,7 @@ def compile_model(
     observe("import", imported.graph)
     graph = run_passes(imported.graph, observe)
     test_inputs = _test_inputs(imported.samples, graph)
-    if imported.oracle is not None:
-        progress(f"checking the graph against {imported.oracle.name}")
-        check_agreement(graph, imported.oracle, test_inputs[:COMPARED_INPUTS])
-    if graph.tensors[graph.features].bytes > MAX_FEATURES:
-        raise UsageError(f"{path}: its embedding has more than {MAX_FEATURES} values; end the network in a pool")
+    _check_graph(path, graph, imported.oracle, test_inputs, progress)
 
     progress("planning memory")
     graph = options.policy.prepare(graph)
@@ -108,33 +104,25 @@ def compile_model(
     require_slots(options.storage, lowered.slots, target.name)
 
     progress("generating C")
-    origin = Provenance(
-        Input(path.name, imported.sha256),
-        board_input(target, BOARD_FILE),
-        options,
-        option_files(options),
-    )
+    model_file, board_file = Input(path.name, imported.sha256), board_input(target, BOARD_FILE)
+    origin = Provenance(model_file, board_file, options, option_files(options))
     report = build_report(
-        graph=graph, plan=lowered.plan, kernels=lowered.kernels, board=target, sram=lowered.sram, flash=lowered.flash,
-        name=prefix, source=path.name, sha256=imported.sha256, calibration=imported.samples,
-        top1_agreement=imported.top1_agreement, classes=options.classes, policy=options.policy.name,
-        head=options.head.name, training=lowered.training, inference=inference.plan, slots=lowered.slots,
+        lowered, inference.plan, name=prefix, source=model_file, calibration=imported.samples,
+        top1_agreement=imported.top1_agreement, policy=options.policy.name,
     ).as_json()  # fmt: skip
     pixels = None if imported.samples.are_floats else pixel_map(graph.tensors[graph.input], options.mean, options.std)
     info = ModelInfo(prefix, origin.inputs, origin.command, options.classes, pixels, options.head.name)
     files = {name: text.encode() for name, text in emit(lowered, info).items()}
     files["report.json"] = json_bytes(report)
     files |= model_files(prefix, graph, target, imported.oracle, test_inputs)
-    files |= {OPTION_FILES[name]: path.read_bytes() for name, path in options.files().items() if name in OPTION_FILES}
+    files |= kept_files(options)
     files[MANIFEST] = manifest_of(files, prefix, origin.as_json())
-    note = normalization(options.mean, options.std).note
-    notes = imported.notes if note is None or imported.samples.are_floats else (*imported.notes, note)
     directory = None
     if output is not None:
         progress("writing files")
         directory = Path(output)
         write_files(directory, files)
-    return Artifacts(directory, prefix, target, graph, lowered.plan, report, files, notes)
+    return Artifacts(directory, prefix, target, graph, lowered.plan, report, files, _notes(imported, options))
 
 
 def _learning(options: CompileOptions, board: Board) -> LearningOptions:
@@ -145,6 +133,22 @@ def _learning(options: CompileOptions, board: Board) -> LearningOptions:
     if options.sram_bytes is not None and options.sram_bytes > board.ram_bytes:
         raise UsageError(f"--sram {options.sram}: {board.name} has {board.ram_bytes // 1024} KiB; give at most that")
     return learning_options(options.policy, options.head, formats)
+
+
+def _check_graph(
+    path: Path, graph: Graph, oracle: Oracle | None, test_inputs: NDArray[np.int8], progress: Progress
+) -> None:
+    """What is wrong in a graph that was imported: it disagrees with its oracle, or its embedding is too large."""
+    if oracle is not None:
+        progress(f"checking the graph against {oracle.name}")
+        check_agreement(graph, oracle, test_inputs[:COMPARED_INPUTS])
+    if graph.tensors[graph.features].bytes > MAX_FEATURES:
+        raise UsageError(f"{path}: its embedding has more than {MAX_FEATURES} values; end the network in a pool")
+
+
+def _notes(imported: ImportedModel, options: CompileOptions) -> tuple[str, ...]:
+    note = normalization(options.mean, options.std).note
+    return imported.notes if note is None or imported.samples.are_floats else (*imported.notes, note)
 
 
 def _test_inputs(samples: Calibration, graph: Graph) -> NDArray[np.int8]:

@@ -69,6 +69,11 @@ def option_files(options: CompileOptions) -> dict[str, Input]:
     }
 
 
+def kept_files(options: CompileOptions) -> dict[str, bytes]:
+    """Contents of the options' files that a folder keeps, by their names there."""
+    return {OPTION_FILES[name]: path.read_bytes() for name, path in options.files().items() if name in OPTION_FILES}
+
+
 def board_input(board: Board, file: str) -> Input:
     """file: the name of the board's file in the folder."""
     built_in = board.name in list_boards() and load_board(board.name).toml == board.toml

@@ -9,11 +9,13 @@ from ..codegen import KernelTable
 from ..footprint.purposes import purpose_use, step_at
 from ..footprint.use import FlashUse, SramUse, state_bytes
 from ..graph import Graph, Tensor
-from ..memory import MemoryPlan, NoSlots, Slots
+from ..lowering import Lowered
+from ..memory import MemoryPlan, Slots
 from ..ops import operator_of
 from ..ops.backward import TRAINED_MARGIN
 from ..ops.weighted import bias_room
 from ..output_folder import TOOL
+from ..provenance import Input
 from ..quantize.calibration import Calibration
 from ..training.plan import TrainingPlan
 from ..training.pool import SelectionPlan
@@ -28,58 +30,49 @@ LOW_AGREEMENT = 0.75
 
 
 def build_report(
+    lowered: Lowered,
+    inference: MemoryPlan,
     *,
-    graph: Graph,
-    plan: MemoryPlan,
-    kernels: KernelTable,
-    board: Board,
-    sram: SramUse,
-    flash: FlashUse,
     name: str,
-    source: str,
-    sha256: str,
+    source: Input,
     calibration: Calibration,
     top1_agreement: float | None,
-    classes: int,
-    policy: str = "none",
-    head: str = "prototype",
-    training: TrainingPlan | None = None,
-    inference: MemoryPlan | None = None,
-    slots: Slots | NoSlots,
+    policy: str,
 ) -> schema.Report:
-    """Everything printed about a compile. inference: with training, the plan of the same model without."""
-    layers = [_layer(graph, kernels, step) for step in range(len(graph.nodes))]
-    features = graph.tensors[graph.features]
-    state = state_bytes(classes, features.bytes, training.learnt_bytes if training else 0)
+    """Everything printed about a compile. inference: the plan of the same model that does not train."""
+    graph, plan, board, training = lowered.graph, lowered.plan, lowered.board, lowered.training
+    layers = [_layer(graph, lowered.kernels, step) for step in range(len(graph.nodes))]
+    low = top1_agreement is not None and top1_agreement < LOW_AGREEMENT
+    by_purpose = _by_purpose(graph, plan, training)
     return schema.Report(
         tool=schema.Tool(TOOL, __version__),
-        model=schema.ModelFacts(
-            name=name,
-            source=source,
-            sha256=sha256,
-            macs=sum(layer.macs for layer in layers),
-            parameters=_parameters(graph),
-            input=_tensor(graph.tensors[graph.input]),
-            output=_tensor(graph.tensors[graph.output]),
-            features=_tensor(features),
-            classes=classes,
-        ),
+        model=_model(graph, layers, name, source, lowered.classes),
         board=schema.BoardFacts(
             board.name, board.description, board.core, board.dsp, board.fpu, board.mve, board.clock_hz
         ),
-        memory=schema.Memory(
-            _sram(sram, board, plan, inference or plan, _by_purpose(graph, plan, training)), _flash(flash)
-        ),
-        storage=_storage(slots, state),
-        quantization=schema.Quantization(
-            _calibration(calibration), top1_agreement, top1_agreement is not None and top1_agreement < LOW_AGREEMENT
-        ),
+        memory=schema.Memory(_sram(lowered.sram, board, plan, inference, by_purpose), _flash(lowered.flash)),
+        storage=_storage(lowered),
+        quantization=schema.Quantization(_calibration(calibration), top1_agreement, low),
         policy=policy,
-        head=head,
+        head=lowered.options.head.name,
         training=None if training is None else _training(graph, plan, training),
         steps=_steps(graph, training),
         layers=layers,
         buffers=_buffers(plan),
+    )
+
+
+def _model(graph: Graph, layers: list[schema.LayerFacts], name: str, source: Input, classes: int) -> schema.ModelFacts:
+    return schema.ModelFacts(
+        name=name,
+        source=source.name,
+        sha256=source.sha256,
+        macs=sum(layer.macs for layer in layers),
+        parameters=_parameters(graph),
+        input=_tensor(graph.tensors[graph.input]),
+        output=_tensor(graph.tensors[graph.output]),
+        features=_tensor(graph.tensors[graph.features]),
+        classes=classes,
     )
 
 
@@ -114,10 +107,12 @@ def _sram(
     )
 
 
-def _storage(slots: Slots | NoSlots, state: int) -> schema.Storage:
-    if isinstance(slots, Slots):
-        return schema.Storage(state, schema.SlotFacts(**asdict(slots)), None)
-    return schema.Storage(state, None, schema.NoSlotFacts(**asdict(slots)))
+def _storage(lowered: Lowered) -> schema.Storage:
+    features, training = lowered.graph.tensors[lowered.graph.features].bytes, lowered.training
+    state = state_bytes(lowered.classes, features, training.learnt_bytes if training else 0)
+    if isinstance(lowered.slots, Slots):
+        return schema.Storage(state, schema.SlotFacts(**asdict(lowered.slots)), None)
+    return schema.Storage(state, None, schema.NoSlotFacts(**asdict(lowered.slots)))
 
 
 def _flash(flash: FlashUse) -> schema.FlashFacts:

@@ -26,6 +26,10 @@ PURPOSE_COLOURS = {
     "inference": "blue", "masks": "cyan", "saved_inputs": "yellow", "gradients": "magenta", "scratch": "bright_black",
     "parameters": "green", "learnt": "red", "loss": "white",
 }  # fmt: skip
+FIT_PARTS = {  # of each memory, label: key
+    "SRAM": {"arena": "arena_bytes", "session": "session_bytes", "stack": "stack_bytes"},
+    "flash": {"weights": "weights_bytes", "code, at most": "code_bound_bytes", "slots of saved states": "slots_bytes"},
+}
 BAR = 40  # characters for the lower bound
 MAP_ROWS = 16
 MAP_COLOURS = ("blue", "green", "yellow", "magenta", "cyan", "red")
@@ -92,6 +96,25 @@ def print_purposes(sram: dict[str, Any], console: Console) -> None:
 
 def print_report(report: dict[str, Any], console: Console) -> None:
     """Layers, memory map, and required / available / left."""
+    sram, training, quantization = report["memory"]["sram"], report["training"], report["quantization"]
+    _print_layers(report, console)
+    print_memory_map(report, console)
+    if training is not None:
+        print_purposes(sram, console)
+    _print_fit(sram, report["memory"]["flash"], console)
+    if training is not None:
+        _print_training(report, training, console)
+    _print_storage(report["storage"], console)
+    console.print(
+        f"{report['model']['macs']:,} MACs, {report['model']['parameters']:,} parameters; "
+        f"arena {sram['arena_bytes']:,} bytes = {sram['arena_to_lower_bound']:.3f} x the lower bound"
+    )
+    console.print(f"calibrated on {_calibration(quantization['calibration'])}")
+    if quantization["top1_agreement"] is not None:
+        console.print(f"top-1 agreement of int8 with float on these samples: {quantization['top1_agreement']:.1%}")
+
+
+def _print_layers(report: dict[str, Any], console: Console) -> None:
     prefix = report["model"]["name"] + "_"
     layers = Table(title=f"{report['model']['name']} for {report['board']['name']}", title_justify="left")
     for column in ("layer", "operator", "input", "output"):
@@ -107,54 +130,33 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         )  # fmt: skip
     console.print(layers)
 
-    print_memory_map(report, console)
-    training = report["training"]
-    if training is not None:
-        print_purposes(report["memory"]["sram"], console)
 
-    sram, flash = report["memory"]["sram"], report["memory"]["flash"]
+def _print_fit(sram: dict[str, Any], flash: dict[str, Any], console: Console) -> None:
     fit = Table(title="does it fit", title_justify="left")
     fit.add_column("memory")
     for column in ("required", "available", "left"):
         fit.add_column(column, justify="right")
-    required = sram["total_bytes"] + sram["stack_bytes"]
-    fit.add_row("SRAM", f"{required:,}", f"{sram['budget_bytes']:,}", f"{sram['left_bytes']:,}")
-    for label, key in (("arena", "arena_bytes"), ("session", "session_bytes"), ("stack", "stack_bytes")):
-        fit.add_row(f"  {label}", f"{sram[key]:,}", "", "")
-    fit.add_row(
-        "flash",
-        f"{flash['total_bytes'] + flash['slots_bytes']:,}",
-        f"{flash['budget_bytes']:,}",
-        f"{flash['left_bytes']:,}",
-    )
-    fit.add_row("  weights", f"{flash['weights_bytes']:,}", "", "")
-    fit.add_row("  code, at most", f"{flash['code_bound_bytes']:,}", "", "")
-    if flash["slots_bytes"]:
-        fit.add_row("  slots of saved states", f"{flash['slots_bytes']:,}", "", "")
+    for name, required, memory in (
+        ("SRAM", sram["total_bytes"] + sram["stack_bytes"], sram),
+        ("flash", flash["total_bytes"] + flash["slots_bytes"], flash),
+    ):
+        fit.add_row(name, f"{required:,}", f"{memory['budget_bytes']:,}", f"{memory['left_bytes']:,}")
+        for label, key in FIT_PARTS[name].items():
+            if memory[key]:
+                fit.add_row(f"  {label}", f"{memory[key]:,}", "", "")
     console.print(fit)
 
-    if training is not None:
-        if training["selection"] is not None:
-            _print_selection(training["selection"], training["fisher_passes"], console)
-        weights = f"{training['weights']:,} weights"
-        if training["selection"] is not None:
-            weights = f"up to {training['selectable_weights']:,} weights that the device chooses"
-        console.print(
-            f"policy {report['policy']}, {report['head']} head: {weights} and {training['biases']:,} biases "
-            f"of {len(training['layers'])} layers are trained; the training state takes "
-            f"{training['training_state_bytes']:,} bytes of the arena"
-        )
-    storage = report["storage"]
-    _print_storage(storage, console)
-    quantization = report["quantization"]
-    agreement = quantization["top1_agreement"]
+
+def _print_training(report: dict[str, Any], training: dict[str, Any], console: Console) -> None:
+    weights = f"{training['weights']:,} weights"
+    if training["selection"] is not None:
+        _print_selection(training["selection"], training["fisher_passes"], console)
+        weights = f"up to {training['selectable_weights']:,} weights that the device chooses"
     console.print(
-        f"{report['model']['macs']:,} MACs, {report['model']['parameters']:,} parameters; "
-        f"arena {sram['arena_bytes']:,} bytes = {sram['arena_to_lower_bound']:.3f} x the lower bound"
+        f"policy {report['policy']}, {report['head']} head: {weights} and {training['biases']:,} biases "
+        f"of {len(training['layers'])} layers are trained; the training state takes "
+        f"{training['training_state_bytes']:,} bytes of the arena"
     )
-    console.print(f"calibrated on {_calibration(quantization['calibration'])}")
-    if agreement is not None:
-        console.print(f"top-1 agreement of int8 with float on these samples: {agreement:.1%}")
 
 
 def _print_storage(storage: dict[str, Any], console: Console) -> None:
@@ -168,7 +170,7 @@ def _print_storage(storage: dict[str, Any], console: Console) -> None:
         return
     none = NoSlots(**storage["no_slots"])
     style = "" if none.why == DECLINED else "bold yellow"
-    console.print(f"no room to save what is learnt: {why_not(none)}", style=style)
+    console.print(f"no room to save the training state: {why_not(none)}", style=style)
     for line in would_fit(none):
         console.print(f"  {line}")
 
