@@ -26,8 +26,8 @@ from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.harness_personalisation import Personalisation, run_personalisation
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.targets.short_training import ShortTraining, short_training
+from tinytrain_compiler.training.freeze_boundary import freeze_boundary
 from tinytrain_compiler.training.heads import HEADS
-from tinytrain_compiler.training.prefix import last_cut
 
 COPIES = (0, 1, 4, 8)  # 0: no cache
 TIMEOUT_S = 3600.0  # 50 samples, 40 epochs of MCUNet-5fps at 128 take some minutes
@@ -190,8 +190,8 @@ def computed(model: CompiledModel, costs: Costs, count: int, epochs: int) -> Tab
 
 
 def slot_bytes(model: CompiledModel) -> int:
-    cut = last_cut(model.graph, [layer["name"] for layer in model.report["training"]["layers"]])
-    return model.graph.tensors[cut.tensor].bytes
+    boundary = freeze_boundary(model.graph, [layer["name"] for layer in model.report["training"]["layers"]])
+    return model.graph.tensors[boundary.tensor].bytes
 
 
 if __name__ == "__main__":

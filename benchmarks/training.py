@@ -10,11 +10,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tinytrain_compiler.codegen.training import backward_kernels
+from tinytrain_compiler.codegen.backward_kernels import backward_kernels
+from tinytrain_compiler.codegen.gradient_text import GRADIENT_TEXT
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
 from tinytrain_compiler.emulate import emulate_training, stack_bounds_of
-from tinytrain_compiler.ops import operator_of, weights_of
-from tinytrain_compiler.training.plan import plan_training
+from tinytrain_compiler.ops import operator_of
+from tinytrain_compiler.schedule import KernelStep, UpdateWeights
+from tinytrain_compiler.training.formats import formats as formats_of
+from tinytrain_compiler.training.options import LearningOptions
+from tinytrain_compiler.training.plan import TrainingPlan, plan_training
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 
 
@@ -52,20 +56,21 @@ def backward_macs(model: CompiledModel) -> dict[str, tuple[str, int]]:
     if any(layer["limit"] > layer["channels"] for layer in layers.values()):
         return {}
     scheme = Scheme({name: TrainedLayer(tuple(range(layer["channels"]))) for name, layer in layers.items()})
-    plan = plan_training(model.graph, scheme, model.report["model"]["classes"])
-    found = backward_kernels(model.graph, plan, model.name)
-    nodes = {node.name: node for node in model.graph.nodes}
-    macs = {}
-    for symbol, (kernel, _, names) in found.kernels.items():
-        work = 0
-        for name in names:
-            operator, node = operator_of(nodes[name]), nodes[name]
-            whole = operator.macs(node, model.graph.tensors)
-            if symbol == found.symbols.get(f"{name}/learn"):
-                learnt = weights_of(node).layout(node).count(layers[name]["channels"])
-                whole = whole * learnt // node.constants["weights"].size
-            work += whole
-        macs[symbol] = (kernel.template, work)
+    formats = formats_of(model.report["training"]["gradients"], model.report["training"]["rounding"])
+    plan = plan_training(model.graph, scheme, model.report["model"]["classes"], LearningOptions(formats=formats))
+    found = backward_kernels(plan.schedule, model.name, GRADIENT_TEXT[formats.gradients.name].prototypes)
+    macs = {symbol: (kernel.template, 0) for symbol, (kernel, _, _) in found.kernels.items()}
+    for step, symbol in found.symbols.items():
+        template, before = macs[symbol]
+        macs[symbol] = template, before + _macs_of(model, plan, step)
+    return macs
+
+
+def _macs_of(model: CompiledModel, plan: TrainingPlan, step: KernelStep) -> int:
+    """A weight gradient takes the share of the forward pass's that its selected channels have of the weights."""
+    macs = operator_of(step.node).macs(step.node, model.graph.tensors)
+    if isinstance(step, UpdateWeights):
+        return macs * plan.layer(step.node).deltas // step.node.constants["weights"].size
     return macs
 
 

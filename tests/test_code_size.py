@@ -15,6 +15,7 @@ from tinytrain_compiler.footprint.training import training_flash
 from tinytrain_compiler.footprint.use import STORAGE_CODE, code_bound
 from tinytrain_compiler.lowering import Lowered
 from tinytrain_compiler.ops import Kernel
+from tinytrain_compiler.schedule import KernelStep
 from tinytrain_compiler.targets.firmware import Firmware, build_firmware
 from tools import require_or_skip
 
@@ -80,8 +81,10 @@ def test_flash_of_a_model_that_trains_stays_below_its_bound(board: str, tmp_path
 def test_every_kernel_of_a_backward_pass_has_a_bound(tmp_path: Path) -> None:
     plan = Case(tmp_path).lowered.training
     assert plan is not None
-    for kernel in plan.kernels:
-        assert_bounds(kernel)
+    steps = [step for step in plan.schedule.steps() if isinstance(step, KernelStep)]
+    assert steps
+    for step in steps:
+        assert_bounds(step.kernel)
 
 
 def test_shared_kernels_are_counted_once() -> None:

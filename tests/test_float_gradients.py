@@ -31,7 +31,7 @@ from tinytrain_compiler.targets.harness_training import pack_training, run_train
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.training.formats import FLOAT32, Formats, formats
 from tinytrain_compiler.training.options import LearningOptions
-from tinytrain_compiler.training.plan import LEARNT
+from tinytrain_compiler.training.pool import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.visits import TrainOptions
 from tools import require_or_skip

@@ -16,13 +16,13 @@ from tinytrain_compiler.fit.check import check_fit
 from tinytrain_compiler.fit.policy_fit import largest_buffers
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.lowering import lower
-from tinytrain_compiler.memory import Buffer, MemoryPlan, Span, buffers_of, plan_memory
-from tinytrain_compiler.memory.lifetimes import align, lower_bound
+from tinytrain_compiler.memory import Buffer, MemoryPlan, Span, buffers_of, lower_bound, plan_memory
 from tinytrain_compiler.memory.planner import extent, place
 from tinytrain_compiler.ops import operator_of
 from tinytrain_compiler.reference import run_all
 from tinytrain_compiler.resources import BOARDS
 from tinytrain_compiler.runtime_abi import MAX_REGIONS
+from tinytrain_compiler.schedule import align, inference_schedule
 from tinytrain_compiler.targets.host import HostModel
 from tools import require_or_skip
 
@@ -112,15 +112,15 @@ def simulate(graph: Graph, plan: MemoryPlan, x: np.ndarray) -> dict[str, np.ndar
         return regions[place.region][place.offset : place.offset + t.bytes].reshape(t.shape)
 
     view(graph.input)[...] = x.reshape(graph.tensors[graph.input].shape)
-    for step, node in enumerate(graph.nodes):
+    for number, (moment, node) in enumerate(zip(plan.schedule.moments, graph.nodes, strict=True)):
         for index, region in enumerate(regions):
             live = np.zeros(len(region), bool)
             for p in plan.placements:
                 if p.region == index:
-                    live[p.offset : p.offset + p.buffer.bytes_at(step)] = True
+                    live[p.offset : p.offset + p.buffer.bytes_at(number)] = True
             region[~live] = rng.integers(-128, 128, int((~live).sum()), np.int8)
-        if node.name in plan.scratch:
-            p = plan.scratch[node.name]
+        for scratch in (buffer for step in moment.steps for buffer in step.scratch):
+            p = plan.scratch[scratch.name]
             regions[p.region][p.offset : p.offset + p.buffer.bytes] = 77
         if operator_of(node).kernel(node, graph.tensors) is not None:
             y = operator_of(node).forward(node, graph.tensors, [view(name).copy() for name in node.inputs])
@@ -131,7 +131,7 @@ def simulate(graph: Graph, plan: MemoryPlan, x: np.ndarray) -> dict[str, np.ndar
 @given(branching_graphs())
 @settings(deadline=None, max_examples=300)
 def test_network_run_inside_its_arena_computes_the_same(graph: Graph) -> None:
-    plan = plan_memory(graph, [bank("RAM", 1 << 20)], 0)
+    plan = plan_memory(inference_schedule(graph), [bank("RAM", 1 << 20)], 0)
     x = random_inputs(graph, 1)[0]
     wanted = run_all(graph, x)
     for tensor, value in simulate(graph, plan, x).items():
@@ -143,7 +143,7 @@ def test_network_run_inside_its_arena_computes_the_same(graph: Graph) -> None:
 def test_network_spread_over_banks_computes_the_same(graph: Graph, room: int) -> None:
     banks = [bank("A", room // 2), bank("B", room), bank("C", room)]
     try:
-        plan = plan_memory(graph, banks, 64)
+        plan = plan_memory(inference_schedule(graph), banks, 64)
     except DoesNotFitError:
         return
     x = random_inputs(graph, 1)[0]
@@ -162,7 +162,7 @@ def test_elementwise_and_depthwise_layers_work_in_place() -> None:
     z = b.lookup(y, name="lookup")
     v = b.reshape(z, name="flatten")
     b.add(v, v, name="double")  # reads its input twice, so it must not overwrite it
-    owner = {tensor: buffer for buffer in buffers_of(b.build()) for tensor in buffer.tensors}
+    owner = {tensor: buffer for buffer in buffers_of(inference_schedule(b.build())) for tensor in buffer.tensors}
     assert owner[x] is owner[y] is owner[z] is owner[v]
     assert owner["double_out"] is not owner[v]
     assert [(s.first, s.last, s.bytes) for s in owner[x].spans] == [(0, 1, 224), (1, 2, 64), (2, 4, 64)]
@@ -173,7 +173,7 @@ def test_input_that_is_read_again_later_is_not_overwritten() -> None:
     x = b.conv2d(b.input, 4, name="conv")
     y = b.lookup(x, name="branch")
     b.add(x, y, name="join")
-    owner = {tensor: buffer.name for buffer in buffers_of(b.build()) for tensor in buffer.tensors}
+    owner = {tensor: buffer.name for buffer in buffers_of(inference_schedule(b.build())) for tensor in buffer.tensors}
     assert owner["branch_out"] != owner["conv_out"]
     assert owner["join_out"] == "conv_out"  # its last reader may
 
@@ -185,7 +185,7 @@ def test_two_names_for_the_same_bytes_live_as_long_as_either() -> None:
     y = b.lookup(x, name="last_reader_of_conv")  # would overwrite what `second` still shows
     b.conv2d(view, 5, name="reader_of_view")
     graph = b.build(features=y)
-    plan = plan_memory(graph, [bank("RAM", 1 << 16)], 0)
+    plan = plan_memory(inference_schedule(graph), [bank("RAM", 1 << 16)], 0)
     wanted = run_all(graph, random_inputs(graph, 1)[0])
     for tensor, value in simulate(graph, plan, random_inputs(graph, 1)[0]).items():
         assert (value == wanted[tensor]).all()
@@ -238,15 +238,15 @@ def test_plan_has_no_more_regions_than_the_runtime() -> None:
         x = b.add(x, tensor)
     small = [bank(f"B{i}", 144) for i in range(MAX_REGIONS + 3)]
     with pytest.raises(DoesNotFitError, match="in one piece"):
-        plan_memory(b.build(), small, 0)
+        plan_memory(inference_schedule(b.build()), small, 0)
 
 
 def test_whole_arena_goes_into_the_first_bank_with_room() -> None:
     graph = branching_network()
-    need = plan_memory(graph, [bank("RAM", 1 << 20)], 0).arena_bytes
+    need = plan_memory(inference_schedule(graph), [bank("RAM", 1 << 20)], 0).arena_bytes
     banks = [bank("FAST", need + 99), bank("SLOW", need)]
-    assert plan_memory(graph, banks, 99).region_banks == ("FAST",)
-    assert plan_memory(graph, banks, 100).region_banks == ("SLOW",)
+    assert plan_memory(inference_schedule(graph), banks, 99).region_banks == ("FAST",)
+    assert plan_memory(inference_schedule(graph), banks, 100).region_banks == ("SLOW",)
 
 
 def test_too_little_ram_says_how_much_is_needed_and_where(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.footprint.use import session_bytes
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.lowering import lower
-from tinytrain_compiler.memory import Buffer, Extra, Span
 from tinytrain_compiler.provenance import Input
 from tinytrain_compiler.quantize.calibration import Calibration
 from tinytrain_compiler.report.build import build_report
@@ -152,11 +151,6 @@ def test_every_buffer_has_the_purpose_of_its_name() -> None:
         expected = [purpose for word, purpose in words.items() if buffer["name"].startswith(word)]
         assert buffer["purpose"] == (expected[0] if expected else "inference"), buffer["name"]
         assert (buffer["purpose"] == "inference") == bool(buffer["tensors"] or buffer["name"].endswith("(scratch)"))
-
-
-def test_buffer_of_training_without_a_purpose_is_refused() -> None:
-    with pytest.raises(ValueError, match="without a purpose: novelty"):
-        Extra([Buffer("novelty", [Span(0, 1, 16)])], {})
 
 
 def test_training_adds_what_the_two_plans_differ_by() -> None:

@@ -26,8 +26,8 @@ from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS, PROTOTYPE, HeadKind
 from tinytrain_compiler.training.options import LearningOptions
-from tinytrain_compiler.training.plan import LEARNT
 from tinytrain_compiler.training.policies import DEFAULT_RATE
+from tinytrain_compiler.training.pool import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.visits import TrainOptions, visiting_order
 from tools import require_or_skip

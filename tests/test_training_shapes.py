@@ -20,7 +20,7 @@ from tinytrain_compiler.memory import MemoryPlan
 from tinytrain_compiler.ops import weights_of
 from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.targets.host import OPTIMISE
-from tinytrain_compiler.training.plan import LEARNT
+from tinytrain_compiler.training.pool import LEARNT
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.visits import TrainOptions
 from tools import require_or_skip

@@ -13,6 +13,7 @@ from .memory import MemoryPlan, NoSlots, Slots, plan_memory, plan_slots
 from .memory.slots import AUTO, DECLINED, NONE
 from .projects import Project, render_project
 from .runtime_files import runtime_sources
+from .schedule import inference_schedule
 from .training.options import DEFAULT, LearningOptions
 from .training.plan import TrainingPlan, plan_training
 from .training.scheme import Scheme
@@ -49,8 +50,8 @@ def lower(
     session = session_bytes(classes, features)
     options.formats.gradients.check(board)
     training = plan_training(graph, scheme, classes, options) if scheme is not None else None
-    extra = training.extra if training is not None else None
-    plan = plan_memory(graph, board.banks, board.stack_bytes + session + LINK_SLACK, extra=extra)
+    schedule = inference_schedule(graph) if training is None else training.schedule
+    plan = plan_memory(schedule, board.banks, board.stack_bytes + session + LINK_SLACK)
     kernels = kernel_table(graph, prefix)
     flash = flash_use(kernels, board, training)
     state = state_bytes(classes, features, training.learnt_bytes if training else 0)
@@ -73,7 +74,7 @@ def lower(
 
 def emit(lowered: Lowered, info: ModelInfo) -> dict[str, str]:
     """All C, headers and build files, by path."""
-    sources = emit_sources(lowered.graph, lowered.plan, lowered.kernels, info, lowered.training)
+    sources = emit_sources(lowered.plan, lowered.kernels, info, lowered.training)
     training, slots = lowered.training, lowered.slots if isinstance(lowered.slots, Slots) else None
     runtime = runtime_sources(info.head, None if training is None else training.formats.gradients.name)
     banks = tuple(lowered.plan.region_banks)

@@ -2,53 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from ..graph import Graph
-from ..ops import Kernel, backward_of
-from ..training.plan import TrainingPlan
+from ..ops import Kernel
+from ..schedule import InputGradient, KernelStep, SaveWinners, Schedule, UpdateWeights
+
+SAVING = "void {}(uint32_t *winners, const int8_t *x{})"
 
 
 @dataclass(frozen=True)
 class BackwardKernels:
     """C functions of the backward pass, shared where their constants are equal."""
 
-    symbols: dict[str, str]  # "<node>/gradient" or "<node>/learn" -> C function
-    kernels: dict[str, tuple[Kernel, str, list[str]]]  # C function -> kernel, prototype, layers
+    symbols: dict[KernelStep, str] = field(default_factory=dict)  # step -> C function
+    kernels: dict[str, tuple[Kernel, str, list[str]]] = field(default_factory=dict)  # -> kernel, prototype, layers
 
 
-def backward_kernels(graph: Graph, plan: TrainingPlan, prefix: str, prototypes: Mapping[str, str]) -> BackwardKernels:
-    symbols: dict[str, str] = {}
-    kernels: dict[str, tuple[Kernel, str, list[str]]] = {}
-    by_identity: dict[Any, str] = {}
-
-    def use(key: str, kernel: Kernel, layer: str, prototype: str, scratch: int) -> None:
+def backward_kernels(schedule: Schedule, prefix: str, prototypes: Mapping[str, str]) -> BackwardKernels:
+    """prototypes: GradientText's."""
+    found = BackwardKernels()
+    by_identity: dict[object, str] = {}
+    for step, prototype in _calls(schedule, prototypes):
+        kernel, layer = step.kernel, step.node.name
         symbol = by_identity.get(kernel.identity)
         if symbol is None:
             symbol = base = f"{prefix}_{kernel.symbol}"
             number = 2
-            while symbol in kernels:
+            while symbol in found.kernels:
                 symbol, number = f"{base}_v{number}", number + 1
             by_identity[kernel.identity] = symbol
-            kernels[symbol] = (kernel, prototype.format(symbol, ", void *scratch" if scratch else ""), [])
-        kernels[symbol][2].append(layer)
-        symbols[key] = symbol
+            found.kernels[symbol] = (kernel, prototype.format(symbol, ", void *scratch" if step.scratch else ""), [])
+        found.kernels[symbol][2].append(layer)
+        found.symbols[step] = symbol
+    return found
 
-    for action in plan.actions:
-        node, layer = action.node, plan.layer(action.node)
-        if action.kind == "learn" and layer is not None and layer.learns_weights:
-            scratch = plan.learning_scratch(graph, node)
-            use(f"{node.name}/learn", plan.learning_kernel(graph, node), node.name, prototypes["learn"], scratch)
-        if action.kind == "propagate":
-            kernel = plan.gradient_kernel(graph, node)
-            saving = backward_of(node).saving_kernel(node, graph.tensors)
-            assert kernel is not None
-            prototype = prototypes["weighted" if "weights" in node.constants else "pool"]
-            if saving is not None:
-                prototype = prototypes["saved"]
-                use(f"{node.name}/save", saving, node.name, "void {}(uint32_t *winners, const int8_t *x{})", 0)
-            scratch = plan.gradient_scratch(graph, node)
-            use(f"{node.name}/gradient", kernel, node.name, prototype, scratch)
-    return BackwardKernels(symbols, kernels)
+
+def _calls(schedule: Schedule, prototypes: Mapping[str, str]) -> Iterator[tuple[KernelStep, str]]:
+    """Steps that call a function of their own, last node first, with its prototype."""
+    savers = {step.winners: step for step in schedule.steps("forward") if isinstance(step, SaveWinners)}
+    for step in schedule.steps("backward"):
+        if isinstance(step, UpdateWeights):
+            yield step, prototypes["update"]
+        elif isinstance(step, InputGradient) and step.winners is not None:
+            yield savers[step.winners], SAVING
+            yield step, prototypes["saved"]
+        elif isinstance(step, InputGradient):
+            yield step, prototypes["weighted" if step.scales else "pool"]

@@ -8,23 +8,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..graph import Graph, Node
-from ..memory import MemoryPlan, renamed
+from ..memory import MemoryPlan
 from ..ops import operator_of
 from ..quantize.input_bytes import PixelMap
 from ..runtime_abi import RUNTIME_VERSION, inference_asserts, training_asserts
 from ..runtime_files import runtime_files
+from ..schedule import Schedule, renamed
 from ..training.plan import TrainingPlan
 from ..training.selectors import SELECTOR_CODES
 from ..version import __version__
 from . import selftest
+from .backward_kernels import BackwardKernels, backward_kernels
 from .digest import state_digest
+from .forward_steps import FORWARD
+from .gradient_text import GRADIENT_TEXT
 from .kernels import KernelTable, function_text, has_params, headers
 from .names import Names
 from .render import c_name, c_string, c_type, comment_lines, render
-from .training import TrainingText
-from .training_float import FloatTrainingText
-
-TRAINING_TEXT = {"int16": TrainingText, "float32": FloatTrainingText}  # by gradient format
+from .step_text import StepText
+from .training import training_context
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,12 @@ class ModelInfo:
 
 
 def emit_sources(
-    graph: Graph, plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: TrainingPlan | None = None
+    plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: TrainingPlan | None = None
 ) -> dict[str, str]:
     """Text by path: name.h/.c, name_arena.h, name_kernels.h/.c, name_kernels_host.c, name_weights.c, its runtime, and
     name_train.h/.c if it trains."""
     n = info.prefix
-    context = _context(graph, plan, kernels, info, training)
+    context = _context(plan, kernels, info, training)
     files = {
         f"{n}.h": render("model/model.h.j2", **context),
         f"{n}.c": render("model/model.c.j2", **context),
@@ -62,14 +64,12 @@ def emit_sources(
     return files | {f"runtime/{path}": text for path, text in runtime_files(info.head, gradients).items()}
 
 
-def _context(
-    graph: Graph, plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: TrainingPlan | None
-) -> dict[str, Any]:
+def _context(plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: TrainingPlan | None) -> dict[str, Any]:
     """Everything the templates print; they decide nothing."""
-    names = Names(graph, plan, info.prefix)
-    text = (
-        TRAINING_TEXT[training.formats.gradients.name](graph, training, plan, names) if training is not None else None
-    )
+    graph = plan.schedule.graph
+    names = Names(plan, info.prefix)
+    backward = _backward_kernels(training, info.prefix)
+    text = _step_text(plan, names, kernels, training, backward)
     functions = _functions(kernels)
     ends = {"input": graph.input, "output": graph.output, "features": graph.features}
     return {
@@ -89,8 +89,9 @@ def _context(
         "uses_region": sorted({p.region for p in plan.placements}),
         "map": _memory_map(plan, names),
         "lower_bound": plan.lower_bound_bytes,
-        **_layers(graph, plan, kernels, names, text),
-        "training": text.context() if text is not None else None,
+        **_constants(kernels, names),
+        "calls": _calls(plan.schedule, text, training),
+        "training": None if training is None else training_context(training, plan, names, backward, text),
         "functions": functions,
         "headers": {"firmware": headers(functions, host=False), "host": headers(functions, host=True)},
         "selftest": {
@@ -102,37 +103,48 @@ def _context(
     }
 
 
-def _layers(
-    graph: Graph, plan: MemoryPlan, kernels: KernelTable, names: Names, training: TrainingText | None
-) -> dict[str, list[dict[str, Any]]]:
-    """Constant arrays, parameter structs and calls, layer by layer."""
+def _backward_kernels(training: TrainingPlan | None, prefix: str) -> BackwardKernels:
+    if training is None:
+        return BackwardKernels()
+    return backward_kernels(training.schedule, prefix, GRADIENT_TEXT[training.formats.gradients.name].prototypes)
+
+
+def _step_text(
+    plan: MemoryPlan, names: Names, kernels: KernelTable, training: TrainingPlan | None, backward: BackwardKernels
+) -> StepText:
+    if training is None:
+        return StepText(plan, names, kernels, FORWARD)
+    gradients = GRADIENT_TEXT[training.formats.gradients.name]
+    return StepText(plan, names, kernels, gradients.steps, gradients.element, training, backward)
+
+
+def _constants(kernels: KernelTable, names: Names) -> dict[str, list[dict[str, Any]]]:
+    """Constant arrays and parameter structs, layer by layer."""
     arrays: list[dict[str, Any]] = []
     params: list[dict[str, Any]] = []
-    calls: list[dict[str, Any]] = []
-    roots = renamed(graph)
-    steps = {node.name: step for step, node in enumerate(graph.nodes)}
     for use in kernels.uses:
         node, kernel = use.node, use.kernel
         arrays_of = {member: names.of(f"{member}_of", node) for member in kernel.arrays}
-        arguments = [names.address(tensor) for tensor in (*node.inputs, node.output)]
         for member, values in kernel.arrays.items():
             arrays.append({"name": arrays_of[member], "type": c_type(values), "values": values})
         if has_params(kernel):
-            params_name = names.of("layer", node)
             members = arrays_of | {member: str(value) for member, value in kernel.scalars.items()}
-            params.append({"name": params_name, "type": kernel.params_type, "members": members})
-            arguments.append("&learnt" if training is not None and training.learns(node) else f"&{params_name}")
-        if node.name in plan.scratch:
-            arguments.append(names.scratch_address(node))
-        lines = [f"{use.symbol}({', '.join(arguments)});"]
-        if training is not None:
-            lines = [*training.before(node), *lines, *training.after(node)]
-            if training.learns(node):
-                lines = ["{", *(f"    {line}" for line in lines), "}"]
-        ends = roots[node.output] == roots[graph.features]
-        call = {"lines": lines, "ends_embedding": ends, "comment": _describe(graph, node)}
-        calls.append(call | {"frozen": training is not None and training.is_frozen(steps[node.name])})
-    return {"arrays": arrays, "params": params, "calls": calls}
+            params.append({"name": names.of("layer", node), "type": kernel.params_type, "members": members})
+    return {"arrays": arrays, "params": params}
+
+
+def _calls(schedule: Schedule, text: StepText, training: TrainingPlan | None) -> list[dict[str, Any]]:
+    """The forward pass, moment by moment."""
+    graph, roots = schedule.graph, renamed(schedule.graph)
+    frozen = set() if training is None else set(training.boundary.frozen)
+    calls: list[dict[str, Any]] = []
+    for moment in schedule.of("forward"):
+        lines, node = text.block(moment), moment.node
+        if lines and node is not None:
+            ends = roots[node.output] == roots[graph.features]
+            call = {"lines": lines, "ends_embedding": ends, "comment": _describe(graph, node)}
+            calls.append(call | {"frozen": node.name in frozen})
+    return calls
 
 
 def _functions(kernels: KernelTable) -> list[dict[str, Any]]:
@@ -146,10 +158,9 @@ def _functions(kernels: KernelTable) -> list[dict[str, Any]]:
 
 def _memory_map(plan: MemoryPlan, names: Names) -> list[dict[str, Any]]:
     """A row per tensor and scratch buffer, by address."""
-    scratch_of = {id(placement): node for node, placement in plan.scratch.items()}
     rows = []
     for p in sorted(plan.placements, key=lambda p: (p.region, p.offset, p.buffer.first)):
-        macros = [names.tensors[t] for t in p.buffer.tensors] or [names.scratch[scratch_of[id(p)]]]
+        macros = [names.tensors[t] for t in p.buffer.tensors] or [names.scratch[p.buffer.name]]
         for macro in macros:
             buffer = p.buffer
             rows.append({"macro": macro, "offset": p.offset, "bytes": buffer.bytes, "region": p.region,

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from ..graph import Graph, Node
+from ..graph import Node
 from ..memory import MemoryPlan
+from ..schedule import Forward
 from .render import Identifiers
 
 
 class Names:
     """C names of one model's tensors, scratch buffers and layers; unique, and alike in all files."""
 
-    def __init__(self, graph: Graph, plan: MemoryPlan, prefix: str) -> None:
+    def __init__(self, plan: MemoryPlan, prefix: str) -> None:
         self.prefix = prefix
-        self._plan = plan
+        self._plan, graph = plan, plan.schedule.graph
         layers = Identifiers()
         self._layers = {node.name: layers.make(node.name) for node in graph.nodes}
-        tensors, scratch = Identifiers(), Identifiers()
+        tensors = Identifiers()
         self.tensors = {name: f"{prefix}_at_{tensors.make(name)}".upper() for name in graph.tensors}
-        own = {node.name for node in graph.nodes}  # a node's scratch goes by the node's name, others have their own
-        self.scratch = {
-            name: f"{prefix}_{'scratch_' if name in own else ''}{scratch.make(name)}".upper() for name in plan.scratch
-        }
+        self.scratch = self._scratch()
+
+    def _scratch(self) -> dict[str, str]:
+        """Offset macros of buffers; a forward kernel's scratch memory goes by its layer's name."""
+        steps = self._plan.schedule.steps("forward")
+        layers = {s.working.name: s.node.name for s in steps if isinstance(s, Forward) and s.working is not None}
+        identifiers, found = Identifiers(), dict[str, str]()
+        taken = {""}
+        for name in self._plan.scratch:
+            macro = ""
+            while macro in taken:
+                made = identifiers.make(layers.get(name, name))
+                macro = f"{self.prefix}_{'scratch_' if name in layers else ''}{made}".upper()
+            taken.add(macro)
+            found[name] = macro
+        return found
 
     def of(self, role: str, node: Node) -> str:
         """A layer's constant; the role in front keeps any layer's name from clashing with anything else."""
@@ -29,6 +42,3 @@ class Names:
     def address(self, tensor: str) -> str:
         """C expression inside run(): a region's base and the offset's macro."""
         return f"r{self._plan.tensors[tensor].region} + {self.tensors[tensor]}"
-
-    def scratch_address(self, node: Node) -> str:
-        return f"r{self._plan.scratch[node.name].region} + {self.scratch[node.name]}"

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import DoesNotFitError, TooLittleError
-from ..footprint.purposes import purpose_use, step_name
+from ..footprint.purposes import purpose_use
 from ..footprint.training import training_flash
-from ..graph import Graph
 from ..lowering import Lowered
-from ..memory import Buffer, MemoryPlan, buffers_of
-from ..memory.lifetimes import lower_bound
+from ..memory import MemoryPlan, buffers_of, lower_bound
 from ..training.options import LearningOptions
 from ..training.plan import TrainingPlan, plan_training
 from ..training.scheme import Scheme, TrainedLayer
@@ -67,25 +65,19 @@ def largest_buffers(plan: MemoryPlan, count: int = 3) -> dict[str, int]:
     return dict(list(live.items())[:count])
 
 
-def _buffers(graph: Graph, training: TrainingPlan) -> list[Buffer]:
-    buffers = buffers_of(graph)
-    training.extra.add_to(buffers)
-    return buffers
-
-
 # -- what is too large ---------------------------------------------------------------------------
 
 
 def _explanation(policy: str, scheme: Scheme, inference: Lowered, plan: Plan, error: DoesNotFitError) -> str:
     graph, board = inference.graph, inference.board
     training = plan_training(graph, scheme, inference.classes, inference.options)
-    use = purpose_use(_buffers(graph, training))
+    use = purpose_use(buffers_of(training.schedule))
     purposes = sorted(((size, purpose) for purpose, size in use.at_peak.items() if size), reverse=True)
     largest = list(use.live.items())[:LARGEST]
     lines = [
         f"--policy {policy} does not fit {board.name}",
         *(f"  {problem}" for problem in _problems(plan, scheme, inference.options, error)),
-        f"  most bytes are live at the {step_name(graph, training, use.step)}: "
+        f"  most bytes are live at the {training.schedule.moments[use.moment].name}: "
         + ", ".join(f"{purpose.replace('_', ' ')} {size:,}" for size, purpose in purposes),
         "  the largest of them: " + ", ".join(f"{name} {size:,}" for name, size in largest),
         f"  inference alone needs {inference.sram.needed:,} bytes of SRAM",
@@ -180,7 +172,7 @@ def _smaller_scheme(scheme: Scheme, inference: Lowered, plan: Plan) -> list[str]
 
     def may_fit(smaller: Scheme) -> bool:
         training = training_of(smaller)
-        bound = lower_bound(_buffers(graph, training))
+        bound = lower_bound(buffers_of(training.schedule))
         room = sram.needed - sram.arena + bound <= sram.budget
         return room and flash.total + sum(training_flash(training, inference.board)) <= flash.budget
 

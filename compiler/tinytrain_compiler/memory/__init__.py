@@ -1,10 +1,10 @@
-"""Lifetimes, offsets and regions: where every activation and scratch buffer lies in the arena."""
+"""Lifetimes, offsets and regions: where every activation and buffer of a schedule lies in the arena."""
 
-from .lifetimes import PURPOSES, Buffer, Extra, Purpose, Span, align, buffers_of, renamed
+from .lifetimes import Buffer, Span, buffers_of, lower_bound
 from .planner import MemoryPlan, Placement, plan_memory
 from .slots import NoSlots, Slots, plan_slots
 
 __all__ = [
-    "PURPOSES", "Buffer", "Extra", "MemoryPlan", "NoSlots", "Placement", "Purpose", "Slots", "Span", "align",
-    "buffers_of", "plan_memory", "plan_slots", "renamed",
+    "Buffer", "MemoryPlan", "NoSlots", "Placement", "Slots", "Span", "buffers_of", "lower_bound", "plan_memory",
+    "plan_slots",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""When each byte is live.
+"""When each byte is live: read off the steps of a schedule.
 
 A *buffer* is memory at one offset that serves one tensor or, where an operator works in place or
 only renames its input, a chain of tensors one after the other. Its size may shrink along the chain.
@@ -6,21 +6,15 @@ only renames its input, a chain of tensors one after the other. Its size may shr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
-from ..graph import Graph, Node
 from ..ops import operator_of
-from ..runtime_abi import ALIGNMENT
-
-Purpose = Literal["inference", "masks", "saved_inputs", "gradients", "scratch", "parameters", "learnt", "loss"]
-PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+from ..schedule import Activation, BufferSpec, Forward, Purpose, Schedule, align, renamed
 
 
 @dataclass(frozen=True)
 class Span:
-    """`bytes` live during steps first..last (node indices, both included)."""
+    """`bytes` live during moments first..last (numbers in the schedule, both included)."""
 
     first: int
     last: int
@@ -50,93 +44,94 @@ class Buffer:
         return max(span.last for span in self.spans)
 
     def meets(self, other: Buffer) -> bool:
-        """Whether both are live at some step. (Spans of a chain touch, so sizes at a step are a maximum.)"""
+        """Whether both are live at some moment. (Spans of a chain touch, so sizes at a moment are a maximum.)"""
         return any(a.meets(b) for a in self.spans for b in other.spans)
 
-    def bytes_at(self, step: int) -> int:
-        return max((s.bytes for s in self.spans if s.first <= step <= s.last), default=0)
+    def bytes_at(self, moment: int) -> int:
+        return max((s.bytes for s in self.spans if s.first <= moment <= s.last), default=0)
 
 
-@dataclass(frozen=True)
-class Extra:
-    """What training adds to the buffers of inference. Its steps come after those of the nodes."""
-
-    buffers: Sequence[Buffer]
-    last_uses: Mapping[str, int]  # tensors of the forward pass that are read again, and when
-
-    def __post_init__(self) -> None:
-        """A buffer of training must say what it is for: the report accounts for every byte by purpose."""
-        unknown = [buffer.name for buffer in self.buffers if buffer.purpose == "inference"]
-        if unknown:
-            raise ValueError(f"buffers of training without a purpose: {', '.join(unknown)}")
-
-    def add_to(self, buffers: list[Buffer]) -> None:
-        for tensor, step in self.last_uses.items():
-            owner = next(buffer for buffer in buffers if tensor in buffer.tensors)
-            span = owner.spans[-1]
-            owner.spans[-1] = Span(span.first, max(span.last, step), span.bytes)
-        buffers += self.buffers
+def buffers_of(schedule: Schedule) -> list[Buffer]:
+    """All buffers: activations, each node's scratch memory behind its output, then those of training."""
+    forward = _ForwardBuffers(schedule)
+    for number, moment in enumerate(schedule.moments):
+        for step in moment.steps:
+            if isinstance(step, Forward):
+                forward.add(number, step)
+    last = len(schedule.moments) - 1
+    uses = _uses(schedule)
+    trained = [
+        Buffer(spec.name, [Span(*((0, last) if spec.persistent else uses[spec]), align(spec.bytes))], [], spec.purpose)
+        for spec in schedule.buffers
+    ]
+    return forward.buffers + trained
 
 
-def align(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def _uses(schedule: Schedule) -> dict[BufferSpec, tuple[int, int]]:
+    """The first and the last moment that uses a buffer."""
+    found: dict[BufferSpec, tuple[int, int]] = {}
+    for number, moment in enumerate(schedule.moments):
+        for step in moment.steps:
+            for place in (*step.reads, *step.writes, *step.scratch):
+                if isinstance(place, BufferSpec):
+                    found[place] = (found.get(place, (number, 0))[0], number)
+    return found
 
 
-def buffers_of(graph: Graph) -> list[Buffer]:
-    """All buffers of one inference, activations first, then each node's scratch memory."""
-    root = renamed(graph)  # tensors that share bytes live and die together: all below goes by their root
-    last_use = {root[name]: step for step, node in enumerate(graph.nodes) for name in node.inputs}
-    end = len(graph.nodes) - 1
-    for kept in (graph.output, graph.features):  # read after the last step, so no step may overwrite them
-        last_use[root[kept]] = end + 1
-    owner: dict[str, Buffer] = {}  # by root
-    buffers: list[Buffer] = []
+class _ForwardBuffers:
+    """Buffers of activations and of the forward pass's scratch memory, node by node."""
 
-    def live_span(tensor: str, first: int) -> Span:
-        last = min(last_use.get(tensor, first), end)
-        return Span(first, last, align(graph.tensors[tensor].bytes))
+    def __init__(self, schedule: Schedule) -> None:
+        self._graph = schedule.graph
+        self._root = renamed(schedule.graph)  # tensors that share bytes live and die together: all goes by their root
+        self._last_read = self._last_reads(schedule)
+        self._kept = {self._root[name] for name in schedule.results}
+        self._owner: dict[str, Buffer] = {}  # by root
+        self.buffers: list[Buffer] = []
+        self._start(schedule.graph.input, 0)
 
-    def start(tensor: str, step: int) -> None:
-        owner[tensor] = Buffer(tensor, [live_span(tensor, step)], [tensor])
-        buffers.append(owner[tensor])
-
-    start(graph.input, 0)
-    for step, node in enumerate(graph.nodes):
-        if root[node.output] != node.output:
-            owner[root[node.output]].tensors.append(node.output)
-            continue
-        source = _taken_over(graph, node, [root[name] for name in node.inputs], step, last_use)
-        if source is None:
-            start(node.output, step)
+    def add(self, number: int, step: Forward) -> None:
+        """The output and the scratch memory of a node that runs at this moment."""
+        output = step.node.output
+        if self._root[output] != output:
+            self._owner[self._root[output]].tensors.append(output)
+        elif (source := self._taken_over(number, step)) is not None:
+            buffer = self._owner[output] = self._owner[source]
+            buffer.spans.append(self._span(output, number))
+            buffer.tensors.append(output)
         else:
-            buffer = owner[node.output] = owner[source]
-            buffer.spans.append(live_span(node.output, step))
-            buffer.tensors.append(node.output)
-        scratch = operator_of(node).scratch_bytes(node, graph.tensors)
-        if scratch:
-            buffers.append(Buffer(f"{node.name} (scratch)", [Span(step, step, align(scratch))]))
-    return buffers
+            self._start(output, number)
+        for spec in step.scratch:
+            self.buffers.append(Buffer(spec.name, [Span(number, number, align(spec.bytes))]))
 
+    def _start(self, tensor: str, number: int) -> None:
+        self._owner[tensor] = Buffer(tensor, [self._span(tensor, number)], [tensor])
+        self.buffers.append(self._owner[tensor])
 
-def renamed(graph: Graph) -> dict[str, str]:
-    """For each tensor the one whose bytes it shows: itself, unless a node without code made it."""
-    root = {name: name for name in graph.tensors}
-    for node in graph.nodes:
-        if operator_of(node).keeps_bytes:
-            root[node.output] = root[node.inputs[0]]
-    return root
+    def _span(self, tensor: str, first: int) -> Span:
+        return Span(first, self._last_read.get(tensor, first), align(self._graph.tensors[tensor].bytes))
 
+    def _last_reads(self, schedule: Schedule) -> dict[str, int]:
+        """The last moment at which a root's bytes are read; results stay until the forward pass is over."""
+        found: dict[str, int] = {}
+        end = 0
+        for number, moment in enumerate(schedule.moments):
+            for step in moment.steps:
+                found |= {self._root[place.name]: number for place in step.reads if isinstance(place, Activation)}
+                end = number if isinstance(step, Forward) else end
+        return found | {self._root[name]: max(end, found.get(self._root[name], 0)) for name in schedule.results}
 
-def _taken_over(graph: Graph, node: Node, inputs: list[str], step: int, last_use: dict[str, int]) -> str | None:
-    """The input whose memory the output takes over, or None."""
-    for index in operator_of(node).in_place(node, graph.tensors):
-        name = inputs[index]
-        if last_use[name] == step and inputs.count(name) == 1:
-            return name
-    return None
+    def _taken_over(self, number: int, step: Forward) -> str | None:
+        """The input whose memory the output takes over, or None."""
+        inputs = [self._root[name] for name in step.node.inputs]
+        for index in operator_of(step.node).in_place(step.node, self._graph.tensors):
+            name = inputs[index]
+            if name not in self._kept and self._last_read[name] == number and inputs.count(name) == 1:
+                return name
+        return None
 
 
 def lower_bound(buffers: list[Buffer]) -> int:
-    """The largest sum of live bytes over all steps: no placement can need less."""
+    """The largest sum of live bytes over all moments: no placement can need less."""
     end = max(buffer.last for buffer in buffers)
-    return max(sum(buffer.bytes_at(step) for buffer in buffers) for step in range(end + 1))
+    return max(sum(buffer.bytes_at(moment) for buffer in buffers) for moment in range(end + 1))

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from ..boards import Bank
 from ..errors import DoesNotFitError
-from ..graph import Graph
 from ..runtime_abi import ALIGNMENT, MAX_REGIONS
-from .lifetimes import Buffer, Extra, buffers_of, lower_bound
+from ..schedule import Schedule
+from .lifetimes import Buffer, buffers_of, lower_bound
 
 SEARCH_MOVES = 2000
 
@@ -33,11 +33,12 @@ class Placement:
 class MemoryPlan:
     """Every buffer's place. A region is memory the caller hands over, in one of the board's banks."""
 
+    schedule: Schedule
     placements: tuple[Placement, ...]
     region_bytes: tuple[int, ...]
     region_banks: tuple[str, ...]
     lower_bound_bytes: int
-    scratch: dict[str, Placement]  # by node name
+    scratch: dict[str, Placement]  # by buffer name: all memory that holds no tensor
     tensors: dict[str, Placement]  # by tensor name
 
     @property
@@ -45,18 +46,14 @@ class MemoryPlan:
         return sum(self.region_bytes)
 
 
-def plan_memory(
-    graph: Graph, banks: Sequence[Bank], reserved_bytes: int, seed: int = 0, extra: Extra | None = None
-) -> MemoryPlan:
+def plan_memory(schedule: Schedule, banks: Sequence[Bank], reserved_bytes: int, seed: int = 0) -> MemoryPlan:
     """Place all buffers, in one bank if they fit, else spread over several.
 
-    extra: buffers of the backward pass. reserved_bytes: what stack, session and static data take from
+    reserved_bytes: what stack, session and static data take from
     the first bank. Where even all banks together are too small the plan still comes back, in one region
     of the largest bank's name, and the caller reports the misfit.
     """
-    buffers = buffers_of(graph)
-    if extra is not None:
-        extra.add_to(buffers)
+    buffers = buffers_of(schedule)
     bound = lower_bound(buffers)
     free = [bank.bytes - (reserved_bytes if i == 0 else 0) for i, bank in enumerate(banks)]
     offsets = place(buffers, bound, seed)
@@ -65,11 +62,13 @@ def plan_memory(
     largest = max(range(len(banks)), key=lambda i: free[i])
     if fitting or len(banks) == 1 or sum(free) < bound:
         bank = banks[fitting[0] if fitting else largest]
-        return _plan(buffers, [0] * len(buffers), offsets, [bank.name], bound)
-    return _spread(buffers, banks, free, bound, seed)
+        return _plan(schedule, buffers, [0] * len(buffers), offsets, [bank.name], bound)
+    return _spread(schedule, buffers, banks, free, bound, seed)
 
 
-def _spread(buffers: list[Buffer], banks: Sequence[Bank], free: list[int], bound: int, seed: int) -> MemoryPlan:
+def _spread(
+    schedule: Schedule, buffers: list[Buffer], banks: Sequence[Bank], free: list[int], bound: int, seed: int
+) -> MemoryPlan:
     """Fill the banks in order of preference, small and short-lived buffers first: they are the busiest."""
     left = sorted(range(len(buffers)), key=lambda i: (buffers[i].bytes, i))
     region_of, offset_of = [0] * len(buffers), [0] * len(buffers)
@@ -88,7 +87,7 @@ def _spread(buffers: list[Buffer], banks: Sequence[Bank], free: list[int], bound
             names.append(bank.name)
             left = [i for i in left if i not in set(taken)]
         if not left:
-            return _plan(buffers, region_of, offset_of, names, bound)
+            return _plan(schedule, buffers, region_of, offset_of, names, bound)
         if len(names) == MAX_REGIONS:
             break
     biggest = buffers[left[-1]]
@@ -99,17 +98,18 @@ def _spread(buffers: list[Buffer], banks: Sequence[Bank], free: list[int], bound
 
 
 def _plan(
-    buffers: list[Buffer], region_of: Sequence[int], offsets: Sequence[int], names: Sequence[str], bound: int
-) -> MemoryPlan:
+    schedule: Schedule, buffers: list[Buffer], region_of: Sequence[int], offsets: Sequence[int], names: Sequence[str],
+    bound: int,
+) -> MemoryPlan:  # fmt: skip
     placements = tuple(Placement(b, r, o) for b, r, o in zip(buffers, region_of, offsets, strict=True))
     sizes = tuple(max(p.offset + p.buffer.bytes for p in placements if p.region == r) for r in range(len(names)))
-    suffix = " (scratch)"
     return MemoryPlan(
+        schedule,
         placements,
         sizes,
         tuple(names),
         bound,
-        scratch={p.buffer.name.removesuffix(suffix): p for p in placements if not p.buffer.tensors},
+        scratch={p.buffer.name: p for p in placements if not p.buffer.tensors},
         tensors={name: p for p in placements for name in p.buffer.tensors},
     )
 

@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 from ..boards import Board
 from ..codegen import KernelTable
-from ..footprint.purposes import purpose_use, step_at
+from ..footprint.purposes import purpose_use
 from ..footprint.use import FlashUse, SramUse, state_bytes
-from ..graph import Graph, Tensor
+from ..graph import Graph, Node, Tensor
 from ..lowering import Lowered
 from ..memory import MemoryPlan, Slots
 from ..ops import operator_of
@@ -19,7 +19,6 @@ from ..provenance import Input
 from ..quantize.calibration import Calibration
 from ..training.plan import TrainingPlan
 from ..training.pool import SelectionPlan
-from ..training.scheme import backward_nodes
 from ..training.selectors import UNLIMITED
 from ..version import __version__
 from . import schema
@@ -41,9 +40,9 @@ def build_report(
 ) -> schema.Report:
     """Everything printed about a compile. inference: the plan of the same model that does not train."""
     graph, plan, board, training = lowered.graph, lowered.plan, lowered.board, lowered.training
-    layers = [_layer(graph, lowered.kernels, step) for step in range(len(graph.nodes))]
+    layers = [_layer(graph, lowered.kernels, node) for node in graph.nodes]
     low = top1_agreement is not None and top1_agreement < LOW_AGREEMENT
-    by_purpose = _by_purpose(graph, plan, training)
+    by_purpose = _by_purpose(plan)
     return schema.Report(
         tool=schema.Tool(TOOL, __version__),
         model=_model(graph, layers, name, source, lowered.classes),
@@ -56,7 +55,7 @@ def build_report(
         policy=policy,
         head=lowered.options.head.name,
         training=None if training is None else _training(graph, plan, training),
-        steps=_steps(graph, training),
+        steps=len(plan.schedule.moments),
         layers=layers,
         buffers=_buffers(plan),
     )
@@ -126,14 +125,11 @@ def _flash(flash: FlashUse) -> schema.FlashFacts:
     )
 
 
-def _by_purpose(graph: Graph, plan: MemoryPlan, training: TrainingPlan | None) -> schema.PurposeBytes:
+def _by_purpose(plan: MemoryPlan) -> schema.PurposeBytes:
     use = purpose_use([p.buffer for p in plan.placements])
-    peak = schema.Moment(use.step, *step_at(graph, training, use.step))
+    moment = plan.schedule.moments[use.moment]
+    peak = schema.Moment(use.moment, moment.phase, None if moment.node is None else moment.node.name)
     return schema.PurposeBytes(peak, use.at_peak, use.largest)
-
-
-def _steps(graph: Graph, training: TrainingPlan | None) -> int:
-    return len(graph.nodes) + (0 if training is None else 1 + len(backward_nodes(graph, training.scheme)))
 
 
 def _training(graph: Graph, plan: MemoryPlan, training: TrainingPlan) -> schema.TrainingFacts:
@@ -202,8 +198,7 @@ def _tensor(tensor: Tensor) -> schema.TensorFacts:
     return schema.TensorFacts(tensor.name, list(tensor.shape), tensor.bytes, q.scale, q.zero_point)
 
 
-def _layer(graph: Graph, kernels: KernelTable, step: int) -> schema.LayerFacts:
-    node = graph.nodes[step]
+def _layer(graph: Graph, kernels: KernelTable, node: Node) -> schema.LayerFacts:
     use = kernels.of(node)
     return schema.LayerFacts(
         name=node.name,

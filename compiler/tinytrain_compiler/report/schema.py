@@ -11,8 +11,7 @@ import types
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..footprint.purposes import Phase
-from ..memory import Purpose
+from ..schedule import Phase, Purpose
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
 

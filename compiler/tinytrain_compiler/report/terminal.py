@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..fit.storage import why_not, would_fit
-from ..footprint.purposes import phase_text
 from ..memory import NoSlots
 from ..memory.slots import DECLINED
+from ..schedule import moment_name
 
 
 def _shape(shape: list[int]) -> str:
@@ -73,7 +73,7 @@ def print_purposes(sram: dict[str, Any], console: Console) -> None:
     peak = use["peak"]
     table = Table(title="arena by purpose", title_justify="left")
     table.add_column("purpose")
-    table.add_column(f"bytes at {phase_text(peak['phase'], peak['layer'])}", justify="right", overflow="fold")
+    table.add_column(f"bytes at {moment_name(peak['phase'], peak['layer'])}", justify="right", overflow="fold")
     table.add_column(f"of {sram['lower_bound_bytes']:,}", width=BAR)
     table.add_column("most at any step", justify="right")
     begin = 0

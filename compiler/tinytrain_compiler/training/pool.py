@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import TooLittleError
 from ..graph import Graph
-from ..memory.lifetimes import align
+from ..schedule import align
 from .options import LearningOptions
 from .scheme import MULTIPLE, Scheme
 from .selection import LIST_BYTES, Budget, Candidate, candidates_of

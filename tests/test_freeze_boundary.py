@@ -1,11 +1,11 @@
-"""Where the layers that never change end: one tensor, small, with all residuals inside or outside."""
+"""The freeze boundary: one tensor, small, with all residuals inside or outside."""
 
 from __future__ import annotations
 
 import pytest
 from graphs import GraphBuilder
 from tinytrain_compiler.graph import Graph
-from tinytrain_compiler.training.prefix import last_cut
+from tinytrain_compiler.training.freeze_boundary import FreezeBoundary, freeze_boundary
 
 
 def network() -> Graph:
@@ -21,6 +21,11 @@ def network() -> Graph:
     return b.build(b.fully_connected(features, 5, name="classifier"), features)
 
 
+def first_behind(graph: Graph, boundary: FreezeBoundary) -> str:
+    assert boundary.frozen == tuple(node.name for node in graph.nodes[: len(boundary.frozen)])
+    return graph.nodes[len(boundary.frozen)].name
+
+
 @pytest.mark.parametrize(
     ("learning", "reader"),
     [
@@ -32,19 +37,19 @@ def network() -> Graph:
         ("stem", "stem"),
     ],
 )
-def test_the_cut_lies_in_front_of_what_learns(learning: str, reader: str) -> None:
+def test_the_boundary_lies_in_front_of_what_learns(learning: str, reader: str) -> None:
     graph = network()
-    cut = last_cut(graph, {learning, "narrow"})
+    boundary = freeze_boundary(graph, {learning, "narrow"})
     node = next(node for node in graph.nodes if node.name == reader)
-    assert cut.tensor == node.inputs[0]
-    assert graph.nodes[cut.step].name == reader
+    assert boundary.tensor == node.inputs[0]
+    assert first_behind(graph, boundary) == reader
 
 
 def test_where_nothing_learns_but_a_head_everything_is_frozen() -> None:
     graph = network()
-    cut = last_cut(graph, ())
-    assert graph.tensors[cut.tensor].bytes == 16, "the embedding, or its bytes in another shape"
-    assert graph.nodes[cut.step].name == "classifier"
+    boundary = freeze_boundary(graph, ())
+    assert graph.tensors[boundary.tensor].bytes == 16, "the embedding, or its bytes in another shape"
+    assert first_behind(graph, boundary) == "classifier"
 
 
 def test_a_little_work_is_repeated_where_features_are_much_smaller_in_front_of_it() -> None:
@@ -55,6 +60,6 @@ def test_a_little_work_is_repeated_where_features_are_much_smaller_in_front_of_i
     x = b.depthwise(x, (3, 3), name="learns")
     features = b.reshape(b.avg_pool(x, name="global"))
     graph = b.build(b.fully_connected(features, 5, name="classifier"), features)
-    cut = last_cut(graph, {"learns"})
-    assert graph.nodes[cut.step].name == "widen"
-    assert graph.tensors[cut.tensor].bytes == 8 * 8 * 4
+    boundary = freeze_boundary(graph, {"learns"})
+    assert first_behind(graph, boundary) == "widen"
+    assert graph.tensors[boundary.tensor].bytes == 8 * 8 * 4

@@ -1,0 +1,123 @@
+"""The backward pass as C, with gradients as int16 mantissas and an exponent a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..schedule import (
+    Accumulate,
+    ApplyMask,
+    CopyGradient,
+    FisherScore,
+    InputGradient,
+    UpdateBias,
+    UpdateWeights,
+)
+from .forward_steps import FORWARD
+from .step_text import SELECTING, UPDATING, Statement, StepText, StepWriters, indented
+
+INT16 = StepWriters(FORWARD)
+
+
+@INT16.writes(ApplyMask)
+def _apply_mask(c: StepText, step: ApplyMask) -> list[Statement]:
+    g, mask, count = c.gradient(step.gradient), c.cast("uint32_t", step.mask), c.count(step.node.output)
+    return [Statement([f"tt_apply_mask({g}, {mask}, {count});"])]
+
+
+@INT16.writes(UpdateBias)
+def _update_bias(c: StepText, step: UpdateBias) -> list[Statement]:
+    g, exponent, count = c.gradient(step.gradient), c.exponent(step.gradient), c.count(step.node.output)
+    learn, pixels = c.names.of("learn", step.node), count // len(step.node.constants["bias"])
+    lines = [
+        f"magnitude = tt_magnitude({g}, {count});",
+        f"tt_learn_bias(&{learn}, &state, rate, {g}, {pixels}, {exponent}, magnitude);",
+    ]
+    return [Statement(c.state(step.node, step.state)), update(c, lines)]
+
+
+@INT16.writes(UpdateWeights)
+def _update_weights(c: StepText, step: UpdateWeights) -> list[Statement]:
+    g, saved = c.gradient(step.gradient), c.saved_inputs(step.node, step.inputs)
+    last = f"{c.exponent(step.gradient)}, magnitude{c.working(step.working)}"
+    call = f"{c.symbol(step)}(&{c.names.of('learn', step.node)}, &state, rate, {g}, {saved}, {last});"
+    return [update_chosen(c, step, call)]
+
+
+@INT16.writes(InputGradient)
+def _input_gradient(c: StepText, step: InputGradient) -> list[Statement]:
+    exponent, variable = c.exponent(step.gradient), c.exponent(step.target)
+    g, dx, function = c.gradient(step.gradient), c.gradient(step.target), c.symbol(step)
+    working = c.working(step.working)
+    if not step.scales:
+        lines = [f"{variable} = {exponent} + {function}({g}, {dx}{winners(c, step)}{working});"]
+    else:
+        count, outputs = c.count(step.node.output), len(step.node.constants["weights"])
+        scales, bounds = c.names.of("scales_of", step.node), step.kernel.arguments
+        last = f"magnitude, {bounds['l1']}{working}"
+        lines = [
+            f"{exponent} += tt_scale_channels({g}, {count}, {outputs}, &{scales}, {bounds['drop']});",
+            f"magnitude = tt_magnitude({g}, {count});",
+            f"{variable} = {exponent} + {function}({g}, {dx}, {weights(c, step)}, {last});",
+        ]
+    return [Statement(lines, SELECTING if step.selecting else "")]
+
+
+@INT16.writes(FisherScore)
+def _fisher_score(c: StepText, step: FisherScore) -> list[Statement]:
+    arguments = f"{fisher_input(c, step)}, {c.gradient(step.gradient)}, {fisher_shape(c, step)}"
+    return [during_group(step, f"tt_fisher_add({arguments}, {c.exponent(step.gradient)});")]
+
+
+@INT16.writes(Accumulate)
+def _accumulate(c: StepText, step: Accumulate) -> list[Statement]:
+    target, source = c.gradient(step.target), c.gradient(step.source)
+    into, other, count = c.exponent(step.target), c.exponent(step.source), c.count(step.tensor)
+    return [Statement([f"{into} = tt_add_gradients({target}, {into}, {source}, {other}, {count});"])]
+
+
+@INT16.writes(CopyGradient)
+def _copy_gradient(c: StepText, step: CopyGradient) -> list[Statement]:
+    target, source = c.gradient(step.target), c.gradient(step.source)
+    lines = [
+        f"memcpy({target}, {source}, {2 * c.count(step.tensor)});",
+        f"{c.exponent(step.target)} = {c.exponent(step.source)};",
+    ]
+    return [Statement(lines)]
+
+
+# -- what the formats share ------------------------------------------------------------------------
+
+
+def update(c: StepText, lines: Sequence[str]) -> Statement:
+    """Updates stay away from the passes that measure Fisher information."""
+    return Statement(lines, UPDATING if c.selects else "")
+
+
+def update_chosen(c: StepText, step: UpdateWeights, call: str) -> Statement:
+    """Of a candidate, a selection may have chosen no channels."""
+    chosen = c.layer(step.node).is_candidate
+    return update(c, ["if (state.chosen > 0) {", *indented([call]), "}"] if chosen else [call])
+
+
+def weights(c: StepText, step: InputGradient) -> str:
+    """The weights that a gradient passes through: a trained layer's as just updated."""
+    return "learnt.weights" if step.parameters is not None else f"{c.names.of('layer', step.node)}.weights"
+
+
+def winners(c: StepText, step: InputGradient) -> str:
+    return "" if step.winners is None else f", {c.cast('uint32_t', step.winners)}"
+
+
+def fisher_input(c: StepText, step: FisherScore) -> str:
+    """A candidate's scores, and its whole input."""
+    return f"fisher->scores + {c.candidate(step.node).first}, {c.at(step.inputs)} + {step.offset}"
+
+
+def fisher_shape(c: StepText, step: FisherScore) -> str:
+    candidate, source = c.candidate(step.node), c.graph.tensors[step.node.inputs[0]]
+    return f"{candidate.pixels}, {candidate.channels}, {source.quantization.zero_point}"
+
+
+def during_group(step: FisherScore, call: str) -> Statement:
+    return Statement([call], f"{SELECTING} && fisher->group == {step.group}")
