@@ -115,6 +115,16 @@ def test_weights_too_large_for_a_scale(tmp_path: Path) -> None:
     assert "huge values" in refusal(b.build(x), tmp_path)
 
 
+def test_one_weight_of_another_order(tmp_path: Path) -> None:
+    """One shift serves all channels: beside 10^9, the others have no bits left, and gave wrong answers."""
+    b = ModelBuilder((1, 4))
+    weights = b.random(3, 4)
+    weights[1, 2] = 1e9
+    x = b.node("Clip", b.node("Gemm", b.input, b.const(weights), transB=1, name="wild"), b.const(-1.0), b.const(1.0))
+    message = refusal(b.build(x), tmp_path)
+    assert "fully_connected 'wild': the weights of output channel 1 are" in message
+
+
 def test_limits_of_a_clip_may_be_infinite(tmp_path: Path) -> None:
     b = ModelBuilder()
     compiles(b.build(b.clip(b.conv(b.input, 3, 4), 0.0, np.inf)), tmp_path)

@@ -12,7 +12,7 @@ from mutants import mutant, originals
 from tinytrain_compiler import compile_model
 from tinytrain_compiler.errors import EXIT_DOES_NOT_FIT, EXIT_UNSUPPORTED, TinyTrainError
 
-USUAL, MANY = 300, 6000
+USUAL, MANY = 300, 10_000
 SECONDS, MEBIBYTES = 5.0, 1024  # of one mutant: CPU time, and growth of the largest memory of the process
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import Problem, UnsupportedModelError
 from ..graph import Multiplier, Node, Quantization, Tensor, quantize_multiplier
+from ..graph.quantization import MULTIPLIER_BITS
 from .kernel import WIDE_CODE
 
 INT32_MAX = 2**31 - 1
@@ -49,10 +50,37 @@ def bias_room(node: Node, tensors: Mapping[str, Tensor]) -> int:
 
 def accumulator_bound(node: Node, input_zero_point: int) -> int:
     """The largest magnitude any accumulator can reach, over all int8 inputs."""
+    return int(_accumulator_bounds(node, input_zero_point).max())
+
+
+def _accumulator_bounds(node: Node, input_zero_point: int) -> NDArray[np.int64]:
+    """The same, int64 (channels,)."""
     weights = node.constants["weights"].astype(np.int64)
     weights = weights.reshape(len(weights), -1)
     bias = node.constants["bias"].astype(np.int64) - input_zero_point * weights.sum(1)
-    return int((np.abs(bias) + 128 * np.abs(weights).sum(1)).max())
+    bounds: NDArray[np.int64] = np.abs(bias) + 128 * np.abs(weights).sum(1)
+    return bounds
+
+
+def check_precision(node: Node, tensors: Mapping[str, Tensor]) -> None:
+    """Raise UnsupportedModelError where one channel's scale leaves no bits of the shared shift to another's.
+
+    The multiplier's rounding may move an output by half a step at most, so that a result is one step away from the
+    exact one at most. Accumulators count as far as outputs do not saturate.
+    """
+    x, y = tensors[node.inputs[0]].quantization, tensors[node.output].quantization
+    factors = node.constants["weight_scales"].astype(np.float64) * x.scale / y.scale
+    multiplier = output_multiplier(node, tensors)
+    reached = np.minimum(_accumulator_bounds(node, x.zero_point), 512 / factors)
+    errors = reached * np.abs(multiplier.values / 2.0 ** (MULTIPLIER_BITS - multiplier.shift) - factors)
+    if errors.max() > 0.5:
+        lost, largest = int(errors.argmax()), int(factors.argmax())
+        raise _problem(
+            node,
+            f"the weights of output channel {largest} are {factors[largest] / factors[lost]:.3g} times those "
+            f"of channel {lost}, which lose all precision beside them",
+            "check the model for weights that are wildly scaled",
+        )
 
 
 def folded_bias(node: Node, input_zero_point: int) -> NDArray[np.int32]:

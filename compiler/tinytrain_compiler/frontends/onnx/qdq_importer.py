@@ -21,6 +21,7 @@ from ...graph import Graph, Node, Quantization, Tensor, verify
 from ...graph.quantization import INT8_MAX, INT8_MIN
 from ...ops import operator_of, registered
 from ...ops.lookup import LookupAttributes
+from ...ops.weighted import check_precision
 from .scales import along, scales_of
 
 
@@ -326,6 +327,8 @@ def _check_arithmetic(graph: Graph) -> None:
     for node in graph.nodes:
         try:
             operator_of(node).kernel(node, graph.tensors)
+            if operator_of(node).weights is not None:
+                check_precision(node, graph.tensors)
         except ValueError as error:
             problems.append(Problem(node.name, node.op, str(error), "quantise again with ranges nearer to each other"))
         except UnsupportedModelError as error:
