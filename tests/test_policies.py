@@ -18,7 +18,7 @@ from graphs import GraphBuilder
 from tinytrain_compiler.errors import UsageError
 from tinytrain_compiler.graph import Graph
 from tinytrain_compiler.training.heads import HEADS, PROTOTYPE
-from tinytrain_compiler.training.option import Option, options_of
+from tinytrain_compiler.training.option import Option, given_options, options_of
 from tinytrain_compiler.training.policies import POLICIES, make_policy, policy_options
 from tinytrain_compiler.training.policy import Policy
 from tinytrain_compiler.training.scheme import Layer, Scheme, TrainedLayer
@@ -130,8 +130,7 @@ def test_a_new_policy_compiles_is_reported_and_is_evaluated(run_cli: Cli, small_
 @pytest.mark.usefixtures("every_nth")
 def test_options_of_policies_are_checked() -> None:
     assert make_policy("every-nth", {"every": 5, "pool": None}) == EveryNth(5)
-    assert EveryNth(5).words() == ["--policy", "every-nth", "--every", "5"]
-    assert EveryNth().words() == ["--policy", "every-nth"]
+    assert (given_options(EveryNth(5)), given_options(EveryNth())) == ({"every": "5"}, {})
     with pytest.raises(UsageError, match="--every 6: give a number from 1 to 5"):
         make_policy("every-nth", {"every": 6})
     with pytest.raises(UsageError, match="--pool belongs to --policy tinytrain, not to every-nth"):

@@ -78,12 +78,6 @@ class Formats:
     gradients: GradientFormat = INT16
     rounding: Rounding = NEAREST
 
-    @property
-    def options(self) -> str:
-        """As options of the command, those that are not the defaults."""
-        chosen = [f" --gradients {self.gradients.name}"] if self.gradients is not INT16 else []
-        return "".join(chosen + ([f" --rounding {self.rounding.name}"] if self.rounding is not NEAREST else []))
-
 
 DEFAULT = Formats()
 

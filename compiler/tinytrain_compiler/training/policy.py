@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from .option import given_options
 from .scheme import Layer, Scheme
 from .selectors import Choice
 
@@ -47,7 +46,3 @@ class Policy(ABC):
     def summary(cls) -> str:
         """The docstring as one line."""
         return " ".join((cls.__doc__ or "").split())
-
-    def words(self) -> list[str]:
-        """As options of the command; those at their defaults are left out."""
-        return ["--policy", self.name, *(word for k, v in given_options(self).items() for word in (f"--{k}", v))]
