@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import random
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tinytrain_compiler.boards import Board, list_boards, load_board
 from tinytrain_compiler.boards.keys import KEYS
 from tinytrain_compiler.boards.page import page
+from tinytrain_compiler.boards.reader import check
+from tinytrain_compiler.boards.tables import Problems, read_table
 from tinytrain_compiler.boards.uart import divider
 from tinytrain_compiler.errors import UsageError
 from tinytrain_compiler.resources import BOARDS
@@ -129,6 +135,35 @@ def test_all_mistakes_of_a_file_are_named_at_once(tmp_path: Path) -> None:
     assert head.endswith("mine.toml: 7 problems")
     for key in ("emulations", "core", "dsp", "uart.setup[0].sett", "uart.setup[0]", "uart.baud", "ram"):
         assert sum(line.startswith(f"  '{key}' ") for line in problems) == 1, key
+
+
+ODD = [0, -1, 1, 2**32, 2**40, 1.5, "", "x", "a*/b", "none", [], [{}], [1], {}, True, [[]], "\0", 0x20000000,
+       [{"count": 1, "bytes": 32}]]  # fmt: skip
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """(container, key) of everything inside."""
+    found = []
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        found.append((value, key))
+        if isinstance(inner, dict | list):
+            found += _places(inner)
+    return found
+
+
+def test_whatever_a_file_holds_it_is_read_or_refused() -> None:
+    rng = random.Random(1)
+    base = tomllib.loads((BOARDS / "rp2040.toml").read_text())
+    refused = 0
+    for _ in range(1000):
+        data = copy.deepcopy(base)
+        for _ in range(rng.randint(1, 3)):
+            container, key = rng.choice(_places(data))
+            container[key] = copy.deepcopy(rng.choice(ODD))
+        problems = Problems()
+        check(read_table(data, problems), problems)
+        refused += bool(problems.lines)
+    assert refused > 800
 
 
 @pytest.mark.parametrize(

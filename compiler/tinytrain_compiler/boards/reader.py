@@ -54,7 +54,7 @@ def _read(path: Path) -> Board:
         raise UsageError(f"the board file {path} is not valid TOML: {error}") from error
     problems = Problems()
     values = read_table(data, problems)
-    _check(values, problems)
+    check(values, problems)
     if len(problems.lines) == 1:
         raise UsageError(f"{path}: {problems.lines[0]}")
     if problems.lines:
@@ -66,7 +66,7 @@ def _read(path: Path) -> Board:
 # -- what a single key cannot show --------------------------------------------------------------------------------
 
 
-def _check(values: Values, problems: Problems) -> None:
+def check(values: Values, problems: Problems) -> None:
     """Impossible cores, memories that overlap, names used twice, rates that no register holds."""
     _check_core(values, problems)
     _check_memories(values, problems)
