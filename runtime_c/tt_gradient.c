@@ -84,6 +84,11 @@ int32_t tt_magnitude(const int16_t *g, int32_t count)
     return -low > high ? -low : high;
 }
 
+int32_t tt_input_shift(const int16_t *g, int32_t count, int32_t l1)
+{
+    return tt_headroom((uint64_t)tt_magnitude(g, count) * (uint32_t)l1, TT_MANTISSA_BITS);
+}
+
 int32_t tt_scale_channels(int16_t *g, int32_t count, int32_t channels, const tt_factors *factors, int32_t pre_shift)
 {
     const int32_t shift = TT_FACTOR_BITS + pre_shift, half = 1 << (shift - 1);

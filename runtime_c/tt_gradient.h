@@ -87,6 +87,9 @@ void tt_apply_mask(int16_t *g, const uint32_t *bits, int32_t count);
 /* The largest magnitude. */
 int32_t tt_magnitude(const int16_t *g, int32_t count);
 
+/* Bits that a sum of products of these mantissas and of weights loses, so that it is a mantissa; l1: sum of |w|, at most. */
+int32_t tt_input_shift(const int16_t *g, int32_t count, int32_t l1);
+
 /* g[i] *= factors[i % channels], and drop pre_shift bits; returns what the exponent grows by. */
 int32_t tt_scale_channels(int16_t *g, int32_t count, int32_t channels, const tt_factors *factors, int32_t pre_shift);
 

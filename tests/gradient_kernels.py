@@ -69,22 +69,21 @@ def input_gradient_case(graph: Graph, gradient: Gradient) -> Case:
     kernel = rule.kernel(node, graph.tensors, trained=False)
     assert kernel is not None
     g = scale_channels(gradient, quantize_factors(node.constants["weight_scales"]), kernel.arguments["drop"])
-    (expected,) = integer_gradients(graph, node, {}, gradient)
+    l1, (expected,) = kernel.arguments["l1"], integer_gradients(graph, node, {}, gradient)
     forward = operator_of(node).kernel(node, graph.tensors)
     assert forward is not None
     return Case(
         label=f"{kernel.symbol} {kernel.shape}",
         kernel=kernel,
-        prototype="int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude, "
-        "int32_t l1, void *scratch)",
+        prototype="void {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t shift, void *scratch)",
         constants={"mantissas": ("int16_t", g.mantissa), "weights": ("int8_t", forward.arrays["weights"])},
         buffers={
             "g": ("int16_t", g.mantissa.nbytes),
             "dx": ("int16_t", expected.mantissa.nbytes),
             "scratch": ("tt_word", rule.scratch_bytes(node, graph.tensors)),
         },
-        call=f"memcpy(g, mantissas, sizeof mantissas);\n    result = kernel(g, dx, weights, {g.magnitude}, "
-        f"{kernel.arguments['l1']}, scratch);",
+        call=f"memcpy(g, mantissas, sizeof mantissas);\n    result = tt_input_shift(g, {g.mantissa.size}, {l1});\n"
+        "    kernel(g, dx, weights, result, scratch);",
         result=expected.exponent - g.exponent,
         outputs={"dx": expected.mantissa.tobytes(), "g": g.mantissa.tobytes()},
     )

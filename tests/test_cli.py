@@ -180,7 +180,7 @@ def test_verify_fails_where_the_c_computes_other_bytes(run_cli: Cli, compiled_sm
     require_or_skip("cc")
     files = dict(compiled_small.files)
     weights = files["small_weights.c"].decode()
-    match = re.search(r"small_weights_of_\w+\[\d+\] WORD_ALIGNED = \{\n *(-?\d+),", weights)
+    match = re.search(r" weights_of_\w+\[\d+\] WORD_ALIGNED = \{\n *(-?\d+),", weights)
     assert match
     changed = weights[: match.start(1)] + str(-int(match[1]) or 1) + weights[match.end(1) :]
     write_files(tmp_path / "out", files | {"small_weights.c": changed.encode()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_selection
 import test_training
 from graphs import GraphBuilder, layout_of, model_sources, random_inputs, write_model
 from networks import NETWORKS
@@ -19,10 +21,14 @@ from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.layout import statement
 from tinytrain_compiler.codegen.render import Identifiers, c_name
 from tinytrain_compiler.graph import Graph, Quantization, Tensor
+from tinytrain_compiler.lowering import Lowered
 from tinytrain_compiler.quantize.input_bytes import quantize_samples
 from tinytrain_compiler.reference import run
+from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
+from tinytrain_compiler.training.visits import TrainOptions
+from tinytrain_compiler.version import __version__
 from tools import require_or_skip
 
 STRICT = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wcomment", "-Wtrigraphs", "-Werror"]
@@ -94,11 +100,13 @@ def lines_of(folder: Path, prefix: str) -> Iterator[tuple[str, str]]:
             yield path.name, line
 
 
-def test_kernels_and_headers_are_no_wider_than_a_window(tmp_path: Path) -> None:
-    for name, make in {**NETWORKS, "visual_wake_words": lambda: renamed(*test_training.network(), HOSTILE)[0]}.items():
-        write_model(make(), name, tmp_path / name)
-        lines = [(path, line) for path, line in lines_of(tmp_path / name, name) if path != f"{name}.c"]
-        assert [(path, line) for path, line in lines if len(line) > COLUMNS] == []
+def test_no_generated_line_is_longer_than_a_window(tmp_path: Path) -> None:
+    trained = {"net": test_training.network(), "sel": test_selection.network()}
+    trained["visual_wake_words"] = renamed(*test_training.network(), HOSTILE)
+    graphs = {name: (make(), None) for name, make in NETWORKS.items()}
+    for name, (graph, scheme) in {**trained, **graphs}.items():
+        write_model(graph, name, tmp_path / name, scheme=scheme)
+        assert [(path, line) for path, line in lines_of(tmp_path / name, name) if len(line) > COLUMNS] == []
 
 
 @pytest.mark.parametrize(
@@ -116,6 +124,26 @@ def test_long_statements_are_continued(text: str, lines: list[str]) -> None:
     assert statement(text) == lines
 
 
+def test_the_memory_map_is_sorted_by_step(tmp_path: Path) -> None:
+    graph, scheme = test_training.network()
+    write_model(graph, "net", tmp_path, scheme=scheme)
+    pattern = re.compile(r"#define (\w+) +(\d+) /\* +(\d+) \.\. (\d+) +([\d,]+) \*/")
+    rows = [m.groups() for _, line in lines_of(tmp_path, "net_arena") if (m := pattern.fullmatch(line))]
+    steps = [int(first) for _, _, first, _, _ in rows]
+    assert steps == sorted(steps)
+    found = {macro: (int(offset), int(first)) for macro, offset, first, _, _ in rows}
+    assert found["NET_AT_INPUT"][1] == 0
+    assert found["NET_AT_ADD_4_OUT"] == (found["NET_AT_STEM_OUT"][0], 4), "it takes over the memory of its input"
+    assert len(rows) > len(graph.tensors)
+
+
+def test_what_one_file_keeps_to_itself_has_no_prefix(tmp_path: Path) -> None:
+    write_model(test_training.network()[0], "net", tmp_path)
+    own = [line for path, line in lines_of(tmp_path, "net") if path == "net_weights.c" and line.startswith("static ")]
+    assert own
+    assert not [line for line in own if " net_" in line]
+
+
 def test_layers_of_one_shape_share_their_functions(tmp_path: Path) -> None:
     """Whatever their weights: bounds of the backward pass come as arguments."""
     b = GraphBuilder((5, 4, 6))
@@ -128,6 +156,60 @@ def test_layers_of_one_shape_share_their_functions(tmp_path: Path) -> None:
     assert [re.findall(r"net_(\w+)\(", line) for line in declared] == [
         ["depthwise_3x3_p1111_5x4x6_input_gradient"], ["conv2d_1x1_5x4x6_6_input_gradient"],
     ]  # fmt: skip
+
+
+# -- golden files ------------------------------------------------------------------------------
+
+GOLDEN = Path(__file__).parent / "golden" / "generated"
+UPDATE = bool(os.environ.get("TINYTRAIN_UPDATE_GOLDEN"))
+GOLDEN_FILES = {
+    "tiny": ("tiny.c", "tiny_arena.h", "tiny_kernels.c", "tiny_kernels.h", "tiny_weights.c"),
+    "learns": ("learns.c", "learns_arena.h", "learns_train.c", "learns_train.h"),
+}
+LEARNS = Scheme({"stem": TrainedLayer(), "depthwise": TrainedLayer((0, 2)), "hidden": TrainedLayer((1, 3))})
+
+
+def tiny() -> Graph:
+    """A layer of each shape of call: with scratch memory, in place, two inputs, no code; and an embedding."""
+    b = GraphBuilder((4, 4, 2), seed=4)
+    x = b.conv2d(b.input, 4, (3, 3), pad_before=(1, 1), pad_after=(1, 1), zero=-128, name="stem")
+    y = b.depthwise(x, (3, 3), pad_before=(1, 1), pad_after=(1, 1), name="depthwise")
+    x = b.reshape(b.avg_pool(b.add(x, y, name="sum"), name="pool"), name="flatten")
+    features = b.fully_connected(x, 6, name="hidden")
+    return b.build(b.fully_connected(features, 2, name="classifier"), features)
+
+
+def write_golden(name: str, folder: Path) -> Lowered:
+    return write_model(tiny(), name, folder, scheme=LEARNS if name == "learns" else None)
+
+
+@pytest.mark.parametrize("name", GOLDEN_FILES)
+def test_generated_c_is_as_it_was_read_last(name: str, tmp_path: Path) -> None:
+    """To take over a change: TINYTRAIN_UPDATE_GOLDEN=1 python -m pytest tests/test_generated_text.py, and read it."""
+    write_golden(name, tmp_path)
+    for path in GOLDEN_FILES[name]:
+        text = (tmp_path / path).read_text().replace(f"tinytrain-compiler {__version__}\n", "tinytrain-compiler\n")
+        if UPDATE:
+            GOLDEN.mkdir(parents=True, exist_ok=True)
+            (GOLDEN / path).write_text(text)
+        assert text == (GOLDEN / path).read_text(), path
+
+
+@pytest.mark.parametrize("name", GOLDEN_FILES)
+def test_golden_c_computes_and_learns_what_the_reference_does(name: str, tmp_path: Path) -> None:
+    require_or_skip("gcc")
+    graph, lowered = tiny(), write_golden(name, tmp_path)
+    for path in GOLDEN_FILES[name]:
+        (tmp_path / path).write_text((GOLDEN / path).read_text())
+    inputs = random_inputs(graph, 8)
+    with HostModel(tmp_path, layout_of(graph, lowered, name)) as host:
+        for x in inputs:
+            assert (host.infer(x).output == run(graph, x)[0]).all()
+        if name == "learns":
+            trainer, labels = ReferenceTrainer(graph, LEARNS, 3), [0, 1, 2, 0, 1, 2, 0, 1]
+            trainer.train(lambda index, epoch: inputs[index], labels, TrainOptions(epochs=2, rate=0.1, seed=3))
+            host.train(lambda index, epoch: inputs[index], labels, epochs=2, rate=0.1, seed=3)
+            assert [(a.label, a.score) for a in map(host.infer, inputs)] == [trainer.infer(x) for x in inputs]
 
 
 # -- the header's helpers ----------------------------------------------------------------------

@@ -23,6 +23,7 @@ from .digest import state_digest
 from .forward_steps import FORWARD
 from .gradient_text import GRADIENT_TEXT
 from .kernels import KernelTable, function_text, has_params, headers
+from .layout import INDENT, comment
 from .names import Names
 from .render import c_name, c_string, c_type, comment_lines, render
 from .step_text import StepText
@@ -124,7 +125,7 @@ def _constants(kernels: KernelTable, names: Names) -> dict[str, list[dict[str, A
     params: list[dict[str, Any]] = []
     for use in kernels.uses:
         node, kernel = use.node, use.kernel
-        arrays_of = {member: names.of(f"{member}_of", node) for member in kernel.arrays}
+        arrays_of = {member: names.local(f"{member}_of", node) for member in kernel.arrays}
         for member, values in kernel.arrays.items():
             arrays.append({"name": arrays_of[member], "type": c_type(values), "values": values})
         if has_params(kernel):
@@ -137,12 +138,14 @@ def _calls(schedule: Schedule, text: StepText, training: TrainingPlan | None) ->
     """The forward pass, moment by moment."""
     graph, roots = schedule.graph, renamed(schedule.graph)
     frozen = set() if training is None else set(training.boundary.frozen)
+    steps = {node.name: step for step, node in enumerate(graph.nodes)}
     calls: list[dict[str, Any]] = []
     for moment in schedule.of("forward"):
         lines, node = text.block(moment), moment.node
         if lines and node is not None:
             ends = roots[node.output] == roots[graph.features]
-            call = {"lines": lines, "ends_embedding": ends, "comment": _describe(graph, node)}
+            what = comment(f"{steps[node.name]}. {_describe(graph, node)}", INDENT)
+            call = {"lines": lines, "ends_embedding": ends, "comment": what}
             calls.append(call | {"frozen": node.name in frozen})
     return calls
 
@@ -156,16 +159,26 @@ def _functions(kernels: KernelTable) -> list[dict[str, Any]]:
     return functions
 
 
-def _memory_map(plan: MemoryPlan, names: Names) -> list[dict[str, Any]]:
-    """A row per tensor and scratch buffer, by address."""
+def _memory_map(plan: MemoryPlan, names: Names) -> list[str]:
+    """A line per tensor and scratch buffer, in the order in which they come into use."""
+    roots = renamed(plan.schedule.graph)
     rows = []
-    for p in sorted(plan.placements, key=lambda p: (p.region, p.offset, p.buffer.first)):
-        macros = [names.tensors[t] for t in p.buffer.tensors] or [names.scratch[p.buffer.name]]
-        for macro in macros:
-            buffer = p.buffer
-            rows.append({"macro": macro, "offset": p.offset, "bytes": buffer.bytes, "region": p.region,
-                         "first": buffer.first, "last": buffer.last})  # fmt: skip
-    return rows
+    for p in plan.placements:
+        spans = iter(p.buffer.spans)  # one for each tensor with bytes of its own; others share the one before
+        span = p.buffer.spans[0]
+        for tensor in p.buffer.tensors:
+            span = next(spans) if roots[tensor] == tensor else span
+            rows.append((span.first, p.region, p.offset, names.tensors[tensor], span))
+        if not p.buffer.tensors:
+            rows.append((p.buffer.first, p.region, p.offset, names.scratch[p.buffer.name], span))
+    rows.sort(key=lambda row: row[:3])
+    width = max(len(macro) for *_, macro, _ in rows)
+    lines = []
+    for _, region, offset, macro, span in rows:
+        where = f"{span.first:>4} .. {span.last:<4} {span.bytes:>9,}"
+        where += f"  region {region}" if len(plan.region_bytes) > 1 else ""
+        lines.append(f"#define {macro:<{width}} {offset:>7} /* {where} */")
+    return lines
 
 
 def _describe(graph: Graph, node: Node) -> str:

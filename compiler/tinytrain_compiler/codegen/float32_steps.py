@@ -27,14 +27,14 @@ def _apply_mask(c: StepText, step: ApplyMask) -> list[Statement]:
 @FLOAT32.writes(UpdateBias)
 def _update_bias(c: StepText, step: UpdateBias) -> list[Statement]:
     pixels = c.count(step.node.output) // len(step.node.constants["bias"])
-    learn, inverses = c.names.of("learn", step.node), c.names.of("bias_inverses_of", step.node)
+    learn, inverses = c.names.of("learn", step.node), c.names.local("bias_inverses_of", step.node)
     call = f"tt_float_learn_bias(&{learn}, &state, rate, {inverses}, {c.gradient(step.gradient)}, {pixels});"
     return [Statement(c.state(step.node, step.state)), update(c, [call])]
 
 
 @FLOAT32.writes(UpdateWeights)
 def _update_weights(c: StepText, step: UpdateWeights) -> list[Statement]:
-    learn, inverses = c.names.of("learn", step.node), c.names.of("weight_inverses_of", step.node)
+    learn, inverses = c.names.of("learn", step.node), c.names.local("weight_inverses_of", step.node)
     g, saved = c.gradient(step.gradient), c.saved_inputs(step.node, step.inputs)
     return [update_chosen(c, step, f"{c.symbol(step)}(&{learn}, &state, rate, {inverses}, {g}, {saved});")]
 
@@ -46,7 +46,7 @@ def _input_gradient(c: StepText, step: InputGradient) -> list[Statement]:
         lines = [f"{function}({g}, {dx}{winners(c, step)});"]
     else:
         count, outputs = c.count(step.node.output), len(step.node.constants["weights"])
-        scale = f"tt_float_scale({g}, {count}, {outputs}, {c.names.of('scales_of', step.node)});"
+        scale = f"tt_float_scale({g}, {count}, {outputs}, {c.names.local('scales_of', step.node)});"
         lines = [scale, f"{function}({g}, {dx}, {weights(c, step)});"]
     return [Statement(lines, SELECTING if step.selecting else "")]
 

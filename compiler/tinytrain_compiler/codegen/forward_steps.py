@@ -17,7 +17,7 @@ def _forward(c: StepText, step: Forward) -> list[Statement]:
         return []
     arguments = [c.activation(tensor) for tensor in (*step.inputs, step.output)]
     if has_params(use.kernel):
-        arguments.append("&learnt" if step.parameters is not None else f"&{c.names.of('layer', step.node)}")
+        arguments.append("&effective" if step.parameters is not None else f"&{c.names.of('layer', step.node)}")
     return [Statement([f"{use.symbol}({', '.join(arguments)}{c.working(step.working)});"])]
 
 
@@ -27,9 +27,9 @@ def _effective_parameters(c: StepText, step: EffectiveParameters) -> list[Statem
     weights = target if step.weight_bytes else "NULL"
     biases = f"(int32_t *)(void *)({target} + {step.weight_bytes})"
     lines = [
-        "tt_conv_params learnt;",
+        "tt_conv_params effective;",
         *c.state(step.node, step.state),
-        f"tt_effective(&{learn}, &state, {weights}, {biases}, &learnt);",
+        f"tt_effective(&{learn}, &state, {weights}, {biases}, &effective);",
     ]
     return [Statement(lines, SELECTING if step.selecting else "")]
 

@@ -54,34 +54,33 @@ class Int16Text(GradientText):
     prototypes: ClassVar[Mapping[str, str]] = {
         "update": "void {}(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const int16_t *g, "
         "const int8_t *x, int32_t exponent, int32_t magnitude{})",
-        "weighted": "int32_t {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t magnitude, int32_t l1{})",
+        "weighted": "void {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t shift{})",
         "pool": "int32_t {}(int16_t *g, int16_t *dx{})",
         "saved": "int32_t {}(const int16_t *g, int16_t *dx, const uint32_t *winners{})",
     }
     steps = INT16
 
     def scales(self, names: Names, node: Node) -> dict[str, Any]:
-        factors, name = quantize_factors(node.constants["weight_scales"]), names.of("scales_of", node)
+        factors = quantize_factors(node.constants["weight_scales"])
+        name, values = names.local("scales_of", node), names.local("scale_values_of", node)
         return {
-            "table": _fractions(f"{name}_values", factors.values),
-            "constant": f"static const tt_factors {name} = {{ {name}_values, {factors.exponent} }};",
+            "table": _fractions(values, factors.values),
+            "constant": f"static const tt_factors {name} = {{ {values}, {factors.exponent} }};",
         }
 
     def inverses(self, names: Names, node: Node, reals: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
         tables, members = [], {}
         for member, real in reals.items():
-            factors, name = quantize_factors(real), names.of(f"{member}s_of", node)
+            factors, name = quantize_factors(real), names.local(f"{member}s_of", node)
             tables.append(_fractions(name, factors.values))
             members[member] = f"{{ {name}, {factors.exponent} }}"
         return {"tables": tables, "members": members}
 
     def candidate_scales(self, names: Names, node: Node) -> tuple[str, list[Table]]:
-        return f"{names.of('scales_of', node)}_values", []
+        return names.local("scale_values_of", node), []
 
     def declared(self, exponents: Sequence[str]) -> list[str]:
-        """Also what keeps a compiler from calling them unused."""
-        declared = [f"int32_t {', '.join(exponents)};"] if exponents else []
-        return [*declared, "int32_t magnitude = 0;", "(void)magnitude;"]
+        return [f"int32_t {', '.join(exponents)};"] if exponents else []
 
 
 class Float32Text(GradientText):
@@ -97,15 +96,15 @@ class Float32Text(GradientText):
     steps = FLOAT32
 
     def scales(self, names: Names, node: Node) -> dict[str, Any]:
-        return {"table": _floats(names.of("scales_of", node), node.constants["weight_scales"]), "constant": ""}
+        return {"table": _floats(names.local("scales_of", node), node.constants["weight_scales"]), "constant": ""}
 
     def inverses(self, names: Names, node: Node, reals: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
         """Tables that the kernels are handed; the integer factors in the layer's struct stay empty."""
-        return {"tables": [_floats(names.of(f"{member}s_of", node), real) for member, real in reals.items()],
+        return {"tables": [_floats(names.local(f"{member}s_of", node), real) for member, real in reals.items()],
                 "members": {}}  # fmt: skip
 
     def candidate_scales(self, names: Names, node: Node) -> tuple[str, list[Table]]:
-        name = names.of("fractions_of", node)
+        name = names.local("fractions_of", node)
         return name, [_fractions(name, quantize_factors(node.constants["weight_scales"]).values)]
 
     def converted(self, gradient: str, count: int) -> list[str]:

@@ -30,7 +30,7 @@ def _update_bias(c: StepText, step: UpdateBias) -> list[Statement]:
     g, exponent, count = c.gradient(step.gradient), c.exponent(step.gradient), c.count(step.node.output)
     learn, pixels = c.names.of("learn", step.node), count // len(step.node.constants["bias"])
     lines = [
-        f"magnitude = tt_magnitude({g}, {count});",
+        f"const int32_t magnitude = tt_magnitude({g}, {count});",
         f"tt_learn_bias(&{learn}, &state, rate, {g}, {pixels}, {exponent}, magnitude);",
     ]
     return [Statement(c.state(step.node, step.state)), update(c, lines)]
@@ -53,12 +53,12 @@ def _input_gradient(c: StepText, step: InputGradient) -> list[Statement]:
         lines = [f"{variable} = {exponent} + {function}({g}, {dx}{winners(c, step)}{working});"]
     else:
         count, outputs = c.count(step.node.output), len(step.node.constants["weights"])
-        scales, bounds = c.names.of("scales_of", step.node), step.kernel.arguments
-        last = f"magnitude, {bounds['l1']}{working}"
+        scales, bounds = c.names.local("scales_of", step.node), step.kernel.arguments
         lines = [
             f"{exponent} += tt_scale_channels({g}, {count}, {outputs}, &{scales}, {bounds['drop']});",
-            f"magnitude = tt_magnitude({g}, {count});",
-            f"{variable} = {exponent} + {function}({g}, {dx}, {weights(c, step)}, {last});",
+            f"const int32_t shift = tt_input_shift({g}, {count}, {bounds['l1']});",
+            f"{function}({g}, {dx}, {weights(c, step)}, shift{working});",
+            f"{variable} = {exponent} + shift;",
         ]
     return [Statement(lines, SELECTING if step.selecting else "")]
 
@@ -102,7 +102,7 @@ def update_chosen(c: StepText, step: UpdateWeights, call: str) -> Statement:
 
 def weights(c: StepText, step: InputGradient) -> str:
     """The weights that a gradient passes through: a trained layer's as just updated."""
-    return "learnt.weights" if step.parameters is not None else f"{c.names.of('layer', step.node)}.weights"
+    return "effective.weights" if step.parameters is not None else f"{c.names.of('layer', step.node)}.weights"
 
 
 def winners(c: StepText, step: InputGradient) -> str:

@@ -39,6 +39,14 @@ class Names:
         """A layer's constant; the role in front keeps any layer's name from clashing with anything else."""
         return f"{self.prefix}_{role}_{self._layers[node.name]}"
 
+    def local(self, role: str, node: Node) -> str:
+        """The same for what one file keeps to itself: no prefix, as no other model sees it."""
+        return f"{role}_{self._layers[node.name]}"
+
+    def local_buffer(self, buffer: str) -> str:
+        """A buffer's name without the model's prefix, for local variables."""
+        return self.scratch[buffer].lower().removeprefix(f"{self.prefix.lower()}_")
+
     def address(self, tensor: str) -> str:
         """C expression inside run(): a region's base and the offset's macro."""
         return f"r{self._plan.tensors[tensor].region} + {self.tensors[tensor]}"

@@ -14,7 +14,8 @@ from ..training.layers import LearntLayer
 from ..training.plan import TrainingPlan
 from ..training.selection import Candidate
 from .backward_kernels import BackwardKernels
-from .kernels import KernelTable, KernelUse
+from .kernels import INPUT_NAMES, KernelTable, KernelUse
+from .layout import INDENT, statements
 from .names import Names
 
 
@@ -67,6 +68,8 @@ class StepWriters:
 class Block:
     """The C of one moment while it is written: its local variables."""
 
+    node: Node | None = None
+    activations: dict[str, str] = field(default_factory=dict)  # tensor -> local pointer
     pointers: dict[BufferSpec, str] = field(default_factory=dict)  # gradient buffer -> local pointer
     has_state: bool = False  # a layer's tt_learn_state
 
@@ -93,19 +96,23 @@ class StepText:
 
     def lines(self, moment: Moment) -> list[str]:
         """The C of a moment: declarations first, where it needs any."""
-        self._block = Block()
+        self._block = Block(moment.node)
         statements = [s for step in moment.steps for s in self._writers.of(type(step))(self, step)]
         lines = [line for when, group in groupby(statements, key=lambda s: s.when) for line in _guarded(when, group)]
-        declared = [
+        activations = [
+            f"{'' if name == 'y' else 'const '}int8_t *const {name} = {self.names.address(tensor)};"
+            for tensor, name in self._block.activations.items()
+        ]
+        gradients = [
             f"{self._element} *const {name} = {self.cast(self._element, buffer)};"
             for buffer, name in self._block.pointers.items()
         ]
-        return [*declared, *lines] if lines else []
+        return [*activations, *gradients, *lines] if lines else []
 
     def block(self, moment: Moment) -> list[str]:
-        """The same, in braces where it declares variables."""
+        """The same in braces, to stand inside a function."""
         lines = self.lines(moment)
-        return ["{", *indented(lines), "}"] if self._block.has_state or self._block.pointers else lines
+        return ["{", *indented(statements(lines, 2 * INDENT)), "}"] if lines else []
 
     @property
     def exponents(self) -> list[str]:
@@ -122,7 +129,12 @@ class StepText:
         return f"({c_type} *)(void *)({self.at(buffer)})"
 
     def activation(self, tensor: Activation) -> str:
-        return self.names.address(tensor.name)
+        """Its local pointer: x, or a and b, are the inputs of the block's node, y is its output."""
+        node = self._block.node
+        assert node is not None
+        inputs = [name for source, name in zip(node.inputs, INPUT_NAMES[len(node.inputs)], strict=True)
+                  if source == tensor.name]  # fmt: skip
+        return self._block.activations.setdefault(tensor.name, [*inputs, "y"][0])
 
     def working(self, buffer: BufferSpec | None) -> str:
         """A kernel's last argument, if it takes any scratch memory."""
@@ -145,7 +157,8 @@ class StepText:
 
     def exponent(self, buffer: BufferSpec) -> str:
         """The C variable that holds a gradient's exponent."""
-        return self._exponents.setdefault(buffer, f"exponent_{len(self._exponents)}")
+        name = self.names.local_buffer(buffer.name).removeprefix("gradient_of_")
+        return self._exponents.setdefault(buffer, f"exponent_of_{name}")
 
     def state(self, node: Node, buffer: BufferSpec) -> list[str]:
         """The declaration of `state`, where a layer's training state is; once in a block."""

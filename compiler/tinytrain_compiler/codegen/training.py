@@ -16,6 +16,7 @@ from ..training.selection import layer_cost
 from .backward_kernels import BackwardKernels
 from .gradient_text import GRADIENT_TEXT
 from .kernels import function_text, headers
+from .layout import INDENT, statements
 from .names import Names
 from .render import c_name
 from .step_text import StepText
@@ -29,8 +30,8 @@ def training_context(
     ends = {"learnt": loss.state.name, "loss": loss.working.name, "gradient": loss.gradient.name}
     gradients = GRADIENT_TEXT[plan.formats.gradients.name]
     scaled = [s for s in plan.schedule.steps("backward") if isinstance(s, InputGradient) and s.scales]
-    statements = [
-        {"node": c_name(moment.node.name), "op": moment.node.op, "lines": text.lines(moment)}
+    blocks = [
+        {"node": c_name(moment.node.name), "op": moment.node.op, "lines": statements(text.lines(moment), 2 * INDENT)}
         for moment in plan.schedule.of("backward")
         if moment.node is not None
     ]
@@ -39,8 +40,8 @@ def training_context(
         "headers": gradients.headers,
         "layers": [_layer(plan, names, layer) for layer in plan.layers],
         "factors": [gradients.scales(names, step.node) for step in scaled],
-        "statements": statements,
-        "locals": gradients.declared(text.exponents),
+        "statements": blocks,
+        "locals": statements(gradients.declared(text.exponents), INDENT),
         "begin": gradients.converted(text.cast(gradients.element, loss.gradient), text.count(graph.features)),
         "functions": functions,
         "variant_headers": headers(functions, host=False),
