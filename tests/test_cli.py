@@ -378,7 +378,10 @@ main()
     return run(sys.executable, "-c", code, *arguments)
 
 
-@pytest.mark.parametrize("module", ["click", "tinytrain_compiler.cli.verify", "tinytrain_compiler.compile", "onnx"])
+@pytest.mark.parametrize(
+    "module",
+    ["tinytrain_compiler.errors", "click", "tinytrain_compiler.cli.verify", "tinytrain_compiler.compile", "onnx"],
+)
 def test_ctrl_c_while_importing_stops_without_a_traceback(module: str, small_model: Path, tmp_path: Path) -> None:
     ran = interrupted_at(module, "compile", small_model, "--board", "rp2040", "-o", tmp_path / "out")
     assert (ran.returncode, ran.stdout, ran.stderr.splitlines()[-1]) == (130, "", "stopped")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from .version import __version__
+
+TYPE_CHECKING = False  # typing takes long to import, and Ctrl-C is understood after this
 
 __all__ = ["Artifacts", "CompileOptions", "__version__", "compile_model"]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from .compile import Artifacts, compile_model
     from .options import CompileOptions
 

@@ -14,7 +14,6 @@ EXIT_OK = 0
 EXIT_INTERNAL = 1
 EXIT_UNSUPPORTED = 2
 EXIT_DOES_NOT_FIT = 3
-EXIT_INTERRUPTED = 130
 
 _SHOWN = 5  # names in a message before "and N more"
 _MAX_PROBLEMS = 100  # lines

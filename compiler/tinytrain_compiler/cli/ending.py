@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import signal
 import sys
-from types import FrameType
-from typing import Any, NoReturn
 
-from ..errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_UNSUPPORTED, TinyTrainError
+TYPE_CHECKING = False  # typing is one of the imports that take long
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any, NoReturn
 
 JSON_FLAG = "--json"
+INTERNAL, INTERRUPTED = 1, 130  # exit codes; the others come with their errors
 
 
 def run(program: str) -> NoReturn:
     """Run a program of program.py on sys.argv and exit.
 
     Our errors become one message and their exit code, Ctrl-C exits with 130, whatever it broke on its way up, and any
-    other exception becomes a bug report.
+    other exception becomes a bug report. Ctrl-C after the end is ignored: the exit code is there.
     """
-    before = signal.getsignal(signal.SIGINT)
     interrupts: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         interrupts.append(number)
         raise KeyboardInterrupt
 
-    if before is not signal.SIG_IGN:  # as a shell sets it for what runs in the background
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell sets it for what runs in the background
         signal.signal(signal.SIGINT, interrupt)
     try:
         code = _code_of(program)
@@ -34,18 +35,18 @@ def run(program: str) -> NoReturn:
     except BaseException as error:
         if not interrupts and not isinstance(error, KeyboardInterrupt):
             _report_bug(error)
-            code = EXIT_INTERNAL
+            code = INTERNAL
         else:  # a library may have made something else of it
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            code = _fail("interrupted", "stopped", "stopped", EXIT_INTERRUPTED)
-    else:
-        signal.signal(signal.SIGINT, before)
+            code = _fail("interrupted", "stopped", "stopped", INTERRUPTED)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
 
 
 def _code_of(program: str) -> int:
     import click
 
+    from ..errors import EXIT_UNSUPPORTED, TinyTrainError
     from .program import PROGRAMS
 
     try:
@@ -67,7 +68,7 @@ def _report_bug(error: BaseException) -> None:
 
     traceback.print_exception(error)
     text = f"internal error: {error}; this is a bug of ours, please report it with the lines above"
-    _fail("internal", f"{type(error).__name__}: {error}", text, EXIT_INTERNAL)
+    _fail("internal", f"{type(error).__name__}: {error}", text, INTERNAL)
 
 
 def _fail(
