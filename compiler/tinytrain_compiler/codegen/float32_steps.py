@@ -11,8 +11,8 @@ from ..schedule import (
     UpdateBias,
     UpdateWeights,
 )
+from .backward_parts import during_group, fisher_input, fisher_shape, update, update_chosen, weights, winners
 from .forward_steps import FORWARD
-from .int16_steps import during_group, fisher_input, fisher_shape, update, update_chosen, weights, winners
 from .step_text import SELECTING, Statement, StepText, StepWriters
 
 FLOAT32 = StepWriters(FORWARD)

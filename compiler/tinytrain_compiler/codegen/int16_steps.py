@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..schedule import (
     Accumulate,
     ApplyMask,
@@ -13,8 +11,9 @@ from ..schedule import (
     UpdateBias,
     UpdateWeights,
 )
+from .backward_parts import during_group, fisher_input, fisher_shape, update, update_chosen, weights, winners
 from .forward_steps import FORWARD
-from .step_text import SELECTING, UPDATING, Statement, StepText, StepWriters, indented
+from .step_text import SELECTING, Statement, StepText, StepWriters
 
 INT16 = StepWriters(FORWARD)
 
@@ -84,40 +83,3 @@ def _copy_gradient(c: StepText, step: CopyGradient) -> list[Statement]:
         f"{c.exponent(step.target)} = {c.exponent(step.source)};",
     ]
     return [Statement(lines)]
-
-
-# -- what the formats share ------------------------------------------------------------------------
-
-
-def update(c: StepText, lines: Sequence[str]) -> Statement:
-    """Updates stay away from the passes that measure Fisher information."""
-    return Statement(lines, UPDATING if c.selects else "")
-
-
-def update_chosen(c: StepText, step: UpdateWeights, call: str) -> Statement:
-    """Of a candidate, a selection may have chosen no channels."""
-    chosen = c.layer(step.node).is_candidate
-    return update(c, ["if (state.chosen > 0) {", *indented([call]), "}"] if chosen else [call])
-
-
-def weights(c: StepText, step: InputGradient) -> str:
-    """The weights that a gradient passes through: a trained layer's as just updated."""
-    return "effective.weights" if step.parameters is not None else f"{c.names.of('layer', step.node)}.weights"
-
-
-def winners(c: StepText, step: InputGradient) -> str:
-    return "" if step.winners is None else f", {c.cast('uint32_t', step.winners)}"
-
-
-def fisher_input(c: StepText, step: FisherScore) -> str:
-    """A candidate's scores, and its whole input."""
-    return f"fisher->scores + {c.candidate(step.node).first}, {c.at(step.inputs)} + {step.offset}"
-
-
-def fisher_shape(c: StepText, step: FisherScore) -> str:
-    candidate, source = c.candidate(step.node), c.graph.tensors[step.node.inputs[0]]
-    return f"{candidate.pixels}, {candidate.channels}, {source.quantization.zero_point}"
-
-
-def during_group(step: FisherScore, call: str) -> Statement:
-    return Statement([call], f"{SELECTING} && fisher->group == {step.group}")
