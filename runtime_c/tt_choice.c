@@ -1,6 +1,7 @@
 #include "tt_choice.h"
 
 #include "tt_math.h"
+#include "tt_port.h"
 #include "tt_random.h"
 
 /* --- Scores ---------------------------------------------------------------------------------- */
@@ -160,17 +161,14 @@ void tt_choose(const tt_selection *selection, uint8_t *state, tt_budget left, tt
         selected->scores = stays ? selection->table + selection->candidates[i].first * (uint32_t)sizeof(float) : 0;
         delta += (uint32_t)selected->chosen * selection->candidates[i].delta_bytes;
     }
+    TT_ASSERT(list <= selection->table && delta <= (stays ? selection->table : selection->pool_end));
     memset(state + list, 0, (stays ? selection->table : selection->pool_end) - list);
 }
 
 int32_t tt_is_chosen(const tt_selection *selection, const uint8_t *state)
 {
-    for (uint32_t i = 0; i < selection->count; i++) {
-        if (((const tt_selected *)(const void *)(state + selection->candidates[i].selected))->chosen != 0) {
-            return 1;
-        }
-    }
-    return 0;
+    /* Lists lie in the pool, which is not where the state begins: also an empty one's offset is not 0. */
+    return ((const tt_selected *)(const void *)(state + selection->candidates[0].selected))->channels != 0;
 }
 
 /* --- Channels drawn anew --------------------------------------------------------------------- */

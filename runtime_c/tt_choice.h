@@ -34,7 +34,7 @@ typedef struct tt_budget {
 /* Choose channels by the table of scores, and lay out their lists and deltas. state: the training state. */
 void tt_choose(const tt_selection *selection, uint8_t *state, tt_budget left, tt_selector selector);
 
-/* Whether any channel is chosen. */
+/* Whether a choice was made since the state was cleared; a small budget may have left it empty. */
 int32_t tt_is_chosen(const tt_selection *selection, const uint8_t *state);
 
 /* Draw the chosen channels anew, where they were selected so. For the beginning of each epoch but the first. */

@@ -5,17 +5,17 @@
 tt_status tt_head_enroll(const tt_session *s, const int8_t *features, int32_t label)
 {
     const tt_model *const model = s->model;
-    if (label < 0 || (uint32_t)label >= model->classes) {
+    if (label < 0 || (uint32_t)label >= s->classes.count) {
         return TT_ERR_LABEL;
     }
-    if (s->shots[label] >= TT_MAX_SHOTS) {
+    if (s->classes.shots[label] >= TT_MAX_SHOTS) {
         return TT_ERR_FULL;
     }
-    int16_t *sum = s->sums + (size_t)label * model->features;
+    int16_t *sum = s->classes.sums + (size_t)label * model->features;
     for (uint32_t i = 0; i < model->features; i++) {
         sum[i] = (int16_t)(sum[i] + features[i]);
     }
-    s->shots[label]++;
+    s->classes.shots[label]++;
     return TT_OK;
 }
 
@@ -32,9 +32,9 @@ int64_t tt_head_length(const tt_model *model, const int8_t *features)
 tt_projection tt_head_project(const tt_session *s, const int8_t *features, uint32_t label)
 {
     const uint32_t count = s->model->features;
-    const int16_t *sum = s->sums + (size_t)label * count;
+    const int16_t *sum = s->classes.sums + (size_t)label * count;
     const int32_t zero = s->model->features_zero;
-    const int32_t offset = zero * (int32_t)s->shots[label];
+    const int32_t offset = zero * (int32_t)s->classes.shots[label];
     int64_t dot = 0;
     uint64_t square = 0;
     for (uint32_t i = 0; i < count; i++) {

@@ -1,6 +1,7 @@
 #include "tt_learn.h"
 
 #include "tt_math.h"
+#include "tt_port.h"
 
 void tt_effective(const tt_learn_params *p, const tt_learn_state *s, int8_t *weights, int32_t *bias,
                   tt_conv_params *effective)
@@ -19,6 +20,7 @@ void tt_effective(const tt_learn_params *p, const tt_learn_state *s, int8_t *wei
     const int32_t to_output = l->output_stride, to_tap = l->tap_stride;
     memcpy(weights, p->pretrained->weights, (size_t)l->bytes);
     for (int32_t i = 0; i < chosen; i++) {
+        TT_ASSERT(s->channels[i] * outputs < p->outputs * l->group_inputs);
         const int32_t group = s->channels[i] / l->group_inputs, within = s->channels[i] % l->group_inputs;
         int8_t *row = weights + group * l->group_stride + within;
         int32_t *const biases = bias + group * outputs;

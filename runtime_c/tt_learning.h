@@ -57,18 +57,25 @@ typedef struct tt_fisher {
 
 /* --- The head ---------------------------------------------------------------------------------- */
 
-/* How a head learns. */
+/* How a head learns. What it keeps of its own (tt_model.head_bytes) begins with a tt_running; the rest may be any bytes. */
 typedef struct tt_head_learning {
     /* Loss of one sample and a step of the head's own weights. gradient: of the loss with respect to the embedding,
      * mantissas; its exponent is returned through the pointer. scratch: 2 * classes.
      * rate: NULL for the loss alone. Returns 1 - p[label] with 15 fraction bits. */
     int32_t (*learn)(const tt_session *s, tt_rate *rate, const int8_t *features, int32_t label, int16_t *gradient,
                      int32_t *exponent, int64_t *scratch);
-    /* Class means follow the layers: computed again in front of each epoch and after the last, not of the first alone. */
+    /* Whether prototypes are recomputed before every epoch but the first and after the last, as layers have moved. */
     int32_t recomputes;
 } tt_head_learning;
 
 /* --- The model --------------------------------------------------------------------------------- */
+
+/* One layer that learns: where its state lies inside the training state. Const, in flash. */
+typedef struct tt_layer {
+    const tt_learn_params *params;
+    uint32_t bias;    /* int32_t[outputs] */
+    uint32_t running; /* tt_running[2]: of weights and of biases */
+} tt_layer;
 
 /* A compiled backward pass. Offsets are into the session's regions. */
 struct tt_learning {
@@ -83,6 +90,8 @@ struct tt_learning {
     const tt_head_learning *head;
     float rate;                                                /* where the caller leaves it open */
     const tt_selection *selection;                             /* NULL: what learns is fixed */
+    const tt_layer *layers;
+    uint32_t layer_count;
 };
 
 /* How far suffix() goes, and what it keeps. */

@@ -11,17 +11,17 @@ static int32_t errors_of(const tt_session *s, int32_t label, int64_t *a)
     int64_t top = -TT_LINEAR_LOGIT_MAX;
     int64_t total = 0;
     int32_t error = TT_LINEAR_ONE;
-    for (uint32_t c = 0; c < s->model->classes; c++) {
-        top = s->shots[c] != 0 && a[c] > top ? a[c] : top;
+    for (uint32_t c = 0; c < s->classes.count; c++) {
+        top = s->classes.shots[c] != 0 && a[c] > top ? a[c] : top;
     }
-    for (uint32_t c = 0; c < s->model->classes; c++) {
-        if (s->shots[c] != 0) {
+    for (uint32_t c = 0; c < s->classes.count; c++) {
+        if (s->classes.shots[c] != 0) {
             a[c] = tt_exp_negative(top - a[c]);
             total += a[c];
         }
     }
-    for (uint32_t c = 0; c < s->model->classes; c++) {
-        if (s->shots[c] != 0) {
+    for (uint32_t c = 0; c < s->classes.count; c++) {
+        if (s->classes.shots[c] != 0) {
             a[c] = a[c] * TT_LINEAR_ONE / total;
             if ((int32_t)c == label) {
                 error = TT_LINEAR_ONE - (int32_t)a[c];
@@ -42,9 +42,9 @@ static int32_t gradient_of(const tt_session *s, const int64_t *a, const int64_t 
         uint64_t largest = 0;
         for (uint32_t i = 0; i < model->features; i++) {
             int64_t value = 0;
-            for (uint32_t c = 0; c < model->classes; c++) {
-                if (s->shots[c] != 0) {
-                    const int32_t p = s->sums[(size_t)c * model->features + i] - model->features_zero * s->shots[c];
+            for (uint32_t c = 0; c < s->classes.count; c++) {
+                if (s->classes.shots[c] != 0) {
+                    const int32_t p = s->classes.sums[(size_t)c * model->features + i] - model->features_zero * s->classes.shots[c];
                     value += over_length[c] * p + a[c] * tt_linear_deltas(s, c)[i] * (INT64_C(1) << delta_shift);
                 }
             }
@@ -75,10 +75,10 @@ static int32_t learn(const tt_session *s, tt_rate *rate, const int8_t *features,
 {
     const tt_model *const model = s->model;
     int64_t *const a = scratch;
-    int64_t *const over_length = scratch + model->classes;
+    int64_t *const over_length = scratch + s->classes.count;
     const int64_t unit = tt_linear_unit(s, features);
-    for (uint32_t c = 0; c < model->classes; c++) {
-        if (s->shots[c] != 0) {
+    for (uint32_t c = 0; c < s->classes.count; c++) {
+        if (s->classes.shots[c] != 0) {
             const tt_projection on_class = tt_head_project(s, features, c);
             a[c] = tt_linear_logit(s, features, c, on_class, unit);
             over_length[c] = on_class.class_length;
@@ -87,8 +87,8 @@ static int32_t learn(const tt_session *s, tt_rate *rate, const int8_t *features,
     const int32_t error = errors_of(s, label, a);
     uint32_t enrolled = 0;
     uint64_t squares = 0;
-    for (uint32_t c = 0; c < model->classes; c++) {
-        if (s->shots[c] != 0) {
+    for (uint32_t c = 0; c < s->classes.count; c++) {
+        if (s->classes.shots[c] != 0) {
             over_length[c] = over_length[c] == 0 ? 0 : a[c] * (INT64_C(1) << 31) / over_length[c];
             squares += (uint64_t)(a[c] * a[c]);
             enrolled++;
@@ -110,8 +110,8 @@ static int32_t learn(const tt_session *s, tt_rate *rate, const int8_t *features,
     tt_running *const running = (tt_running *)tt_head_state(s);
     const tt_step step = tt_step_size(rate, running, norm);
     const tt_mover mover = { step.fraction, 30 - step.exponent };
-    for (uint32_t c = 0; c < model->classes; c++) {
-        if (s->shots[c] != 0) {
+    for (uint32_t c = 0; c < s->classes.count; c++) {
+        if (s->classes.shots[c] != 0) {
             move(s, rate, features, c, (int32_t)a[c], mover);
         }
     }

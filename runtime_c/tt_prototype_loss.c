@@ -8,13 +8,13 @@ static int32_t learn(const tt_session *s, tt_rate *rate, const int8_t *features,
 {
     (void)rate;
     const tt_model *const model = s->model;
-    const uint16_t *const shots = s->shots;
+    const uint16_t *const shots = s->classes.shots;
     const int32_t scale = 10;
     const int32_t one = 1 << 15;
     const int32_t zero = model->features_zero;
     const int64_t length = tt_head_length(model, features);
     int32_t top = INT32_MIN;
-    for (uint32_t c = 0; c < model->classes; c++) {
+    for (uint32_t c = 0; c < s->classes.count; c++) {
         if (shots[c] != 0) {
             const tt_projection on_class = tt_head_project(s, features, c);
             const int32_t cosine = tt_cosine(on_class, length);
@@ -30,14 +30,14 @@ static int32_t learn(const tt_session *s, tt_rate *rate, const int8_t *features,
     }
 
     int64_t total = 0;
-    for (uint32_t c = 0; c < model->classes; c++) {
+    for (uint32_t c = 0; c < s->classes.count; c++) {
         if (shots[c] != 0) {
             total += tt_exp_negative((int64_t)scale * (top - scratch[2 * c]));
         }
     }
     int64_t along = 0;
     int32_t error = one;
-    for (uint32_t c = 0; c < model->classes; c++) {
+    for (uint32_t c = 0; c < s->classes.count; c++) {
         if (shots[c] != 0) {
             const int64_t cosine = scratch[2 * c];
             const int64_t p = ((int64_t)tt_exp_negative(scale * (top - cosine)) << 15) / total;
@@ -60,9 +60,9 @@ static int32_t learn(const tt_session *s, tt_rate *rate, const int8_t *features,
         uint64_t largest = 0;
         for (uint32_t i = 0; i < model->features; i++) {
             int64_t sum = 0;
-            for (uint32_t c = 0; c < model->classes; c++) {
+            for (uint32_t c = 0; c < s->classes.count; c++) {
                 if (shots[c] != 0) {
-                    sum += scratch[2 * c] * (s->sums[(size_t)c * model->features + i] - zero * (int32_t)shots[c]);
+                    sum += scratch[2 * c] * (s->classes.sums[(size_t)c * model->features + i] - zero * (int32_t)shots[c]);
                 }
             }
             const int64_t value = ((sum - toward * (features[i] - zero)) >> 16) * inverse;

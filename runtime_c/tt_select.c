@@ -62,8 +62,20 @@ tt_status tt_select(tt_session *s, const tt_select_options *options, const tt_sa
     if (s->model->learning == NULL || s->model->learning->selection == NULL) {
         return TT_ERR_POLICY;
     }
+    tt_status status = tt_check_samples(s, samples);
+    if (status != TT_OK) {
+        return status;
+    }
     (void)tt_unlearn(s);
     tt_source from = { samples, NULL, 0, 0 };
-    const tt_status status = tt_selector_measures(selector_of(s, options)) ? tt_enroll_all(s, &from) : TT_OK;
-    return status != TT_OK ? status : tt_select_enrolled(s, options, &from);
+    if (tt_selector_measures(selector_of(s, options))) {
+        status = tt_enroll_all(s, &from);
+    }
+    if (status == TT_OK) {
+        status = tt_select_enrolled(s, options, &from);
+    }
+    if (status != TT_OK) {
+        (void)tt_unlearn(s);
+    }
+    return status;
 }

@@ -4,12 +4,22 @@
 
 #include "tt_head.h"
 
-tt_status tt_init(tt_session *s, const tt_model *model, const tt_region *regions, int16_t *sums, uint16_t *shots)
+static int32_t has_class_memory(const tt_model *model, const tt_classes *classes)
 {
-    if (s == NULL || model == NULL || regions == NULL || sums == NULL || shots == NULL) {
+    const int32_t trains = model->learning != NULL;
+    return classes->count != 0 && (model->classes == 0 || classes->count <= model->classes) && classes->sums != NULL &&
+           classes->shots != NULL && (!trains || (classes->next_sums != NULL && classes->next_shots != NULL));
+}
+
+tt_status tt_init(tt_session *s, const tt_model *model, const tt_region *regions, const tt_classes *classes)
+{
+    if (s == NULL) {
         return TT_ERR_ARGUMENT;
     }
     s->model = NULL;
+    if (model == NULL || regions == NULL || classes == NULL || !has_class_memory(model, classes)) {
+        return TT_ERR_ARGUMENT;
+    }
     for (uint32_t i = 0; i < model->region_count; i++) {
         if (regions[i].data == NULL) {
             return TT_ERR_ARGUMENT;
@@ -22,8 +32,7 @@ tt_status tt_init(tt_session *s, const tt_model *model, const tt_region *regions
         }
         s->regions[i] = regions[i].data;
     }
-    s->sums = sums;
-    s->shots = shots;
+    s->classes = *classes;
     s->model = model;
     return tt_unlearn(s);
 }
@@ -66,8 +75,10 @@ tt_status tt_infer(tt_session *s, const int8_t *input, tt_result *result)
     }
     result->output = output;
     result->features = features;
+    result->source = TT_FROM_HEAD;
     s->model->classify(s, features, &result->label, &result->score);
-    if (result->label < 0) { /* nothing enrolled: the network's own classes */
+    if (result->label < 0) { /* no class is enrolled */
+        result->source = TT_FROM_NETWORK;
         result->label = 0;
         for (uint32_t i = 1; i < s->model->output_bytes; i++) {
             if (output[i] > output[result->label]) {
@@ -92,8 +103,8 @@ tt_status tt_forget(tt_session *s)
     if (s == NULL || s->model == NULL) {
         return TT_ERR_ARGUMENT;
     }
-    memset(s->sums, 0, sizeof(int16_t) * s->model->classes * s->model->features);
-    memset(s->shots, 0, sizeof(uint16_t) * s->model->classes);
+    memset(s->classes.sums, 0, sizeof(int16_t) * s->classes.count * s->model->features);
+    memset(s->classes.shots, 0, sizeof(uint16_t) * s->classes.count);
     if (s->model->head_bytes != 0) {
         memset(tt_head_state(s), 0, s->model->head_bytes);
     }

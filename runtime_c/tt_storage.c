@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+#include "tt_port.h"
+#include "tt_stored.h"
+
 #define MAGIC 0x54535454u /* "TTST" */
 #define SLOTS 2u
 #define SEGMENTS 3u
@@ -12,7 +15,7 @@
 typedef struct header {
     uint32_t magic, version;
     uint32_t digest[2]; /* tt_model.digest */
-    uint32_t classes;   /* may differ between builds of one model */
+    uint32_t classes;   /* of the session: may differ where the model is the same */
     uint32_t bytes;     /* of the payload */
     uint32_t sequence;  /* one more with each save */
     uint32_t crc;       /* of the words above, then the payload */
@@ -24,6 +27,7 @@ _Static_assert(sizeof(header) == TT_STORAGE_BLOCK, "the header fills its block")
 typedef struct access {
     const tt_storage *storage;
     const tt_model *model;
+    uint32_t classes;
     tt_region segments[SEGMENTS]; /* the session's state; the payload is these, one after the other */
     uint32_t least, most;         /* bytes of a payload: without what is learnt, and of all segments */
 } access;
@@ -59,20 +63,22 @@ static void list_segments(const tt_session *s, tt_region segments[SEGMENTS])
 {
     const tt_model *m = s->model;
     segments[0] = (tt_region) { s->regions[m->state_region] + m->state_offset, m->state_bytes };
-    segments[1] = (tt_region) { s->sums, sizeof(int16_t) * m->classes * m->features };
-    segments[2] = (tt_region) { s->shots, sizeof(uint16_t) * m->classes };
+    segments[1] = (tt_region) { s->classes.sums, sizeof(int16_t) * s->classes.count * m->features };
+    segments[2] = (tt_region) { s->classes.shots, sizeof(uint16_t) * s->classes.count };
 }
 
 static tt_status begin(access *a, const tt_session *s, const tt_storage *storage)
 {
     if (s == NULL || s->model == NULL || storage == NULL || storage->erase == NULL || storage->program == NULL ||
         storage->read == NULL || storage->erase_bytes == 0 || storage->erase_bytes % TT_STORAGE_BLOCK != 0 ||
-        storage->slot_bytes % storage->erase_bytes != 0 || storage->program_bytes == 0 ||
+        storage->slot_bytes > UINT32_MAX / SLOTS || storage->slot_bytes % storage->erase_bytes != 0 ||
+        storage->program_bytes == 0 ||
         TT_STORAGE_BLOCK % storage->program_bytes != 0) {
         return TT_ERR_ARGUMENT;
     }
     a->storage = storage;
     a->model = s->model;
+    a->classes = s->classes.count;
     list_segments(s, a->segments);
     a->least = 0;
     for (uint32_t i = 1; i < SEGMENTS; i++) {
@@ -101,6 +107,42 @@ static tt_status read_bytes(const access *a, uint32_t slot, uint32_t at, void *d
 
 /* --- Reading --------------------------------------------------------------------------------- */
 
+tt_status tt_stored_read(const tt_stored *stored, uint32_t at, void *data, uint32_t bytes)
+{
+    const uint32_t there = at >= stored->bytes ? 0 : stored->bytes - at < bytes ? stored->bytes - at : bytes;
+    memset((uint8_t *)data + there, 0, bytes - there);
+    const tt_storage *const storage = stored->storage;
+    return there == 0 || storage->read(storage->user, stored->offset + at, data, there) == 0 ? TT_OK : TT_ERR_STORAGE;
+}
+
+/* Whether no class has more examples than sums have room for. at: of the shots, in the slot. */
+static tt_status check_shots(const access *a, uint32_t slot, uint32_t at)
+{
+    uint16_t shots[TT_STORAGE_BLOCK];
+    for (uint32_t done = 0; done < a->classes; done += TT_STORAGE_BLOCK) {
+        const uint32_t left = a->classes - done, count = left < TT_STORAGE_BLOCK ? left : TT_STORAGE_BLOCK;
+        const tt_status status = read_bytes(a, slot, at + done * (uint32_t)sizeof *shots, shots, count * sizeof *shots);
+        for (uint32_t i = 0; status == TT_OK && i < count; i++) {
+            if (shots[i] > TT_MAX_SHOTS) {
+                return TT_ERR_CORRUPT;
+            }
+        }
+        if (status != TT_OK) {
+            return status;
+        }
+    }
+    return TT_OK;
+}
+
+/* Whether a payload of `bytes` whose CRC is right holds only what this runtime writes: a CRC can be forged. */
+static tt_status check_payload(const access *a, uint32_t slot, uint32_t bytes)
+{
+    const uint32_t begin_at = 2 * TT_STORAGE_BLOCK;
+    const tt_stored state = { a->storage, slot * a->storage->slot_bytes + begin_at, bytes - a->least };
+    const tt_status status = a->model->check == NULL ? TT_OK : a->model->check(a->model, &state);
+    return status != TT_OK ? status : check_shots(a, slot, begin_at + bytes - (uint32_t)a->segments[2].bytes);
+}
+
 /* TT_OK: the slot holds a whole state of this model, h is its header. Otherwise why it does not; h is undefined. */
 static tt_status examine(const access *a, uint32_t slot, header *h)
 {
@@ -126,7 +168,7 @@ static tt_status examine(const access *a, uint32_t slot, header *h)
         return TT_ERR_FORMAT;
     }
     if (h->digest[0] != a->model->digest[0] || h->digest[1] != a->model->digest[1] ||
-        h->classes != a->model->classes || h->bytes < a->least || h->bytes > a->most) {
+        h->classes != a->classes || h->bytes < a->least || h->bytes > a->most) {
         return TT_ERR_MODEL;
     }
     uint32_t crc = header_crc(h);
@@ -136,7 +178,10 @@ static tt_status examine(const access *a, uint32_t slot, header *h)
         status = read_bytes(a, slot, sizeof words + at, words, count);
         crc = crc32(crc, words, count);
     }
-    return status != TT_OK ? status : ~crc == h->crc ? TT_OK : TT_ERR_CORRUPT;
+    if (status != TT_OK) {
+        return status;
+    }
+    return ~crc == h->crc ? check_payload(a, slot, h->bytes) : TT_ERR_CORRUPT;
 }
 
 /* The slot with the newest whole state of this model; without one, the most telling error of the slots. */
@@ -184,6 +229,7 @@ tt_status tt_load(tt_session *s, const tt_storage *storage)
         }
     }
     if (status != TT_OK || ~crc != h.crc) {
+        TT_LOG("tinytrain: flash reads differently a second time\n");
         (void)tt_unlearn(s); /* no mixture of two states */
         return TT_ERR_STORAGE;
     }
@@ -270,7 +316,7 @@ tt_status tt_save(const tt_session *s, const tt_storage *storage)
     const uint32_t sequence = find_newest(&a, &newest, &h) == TT_OK ? h.sequence + 1 : 0;
     const uint32_t zeros = zeros_at_end(&a.segments[0]);
     a.segments[0].bytes -= zeros;
-    h = (header) { MAGIC, TT_STATE_VERSION, { a.model->digest[0], a.model->digest[1] }, a.model->classes,
+    h = (header) { MAGIC, TT_STATE_VERSION, { a.model->digest[0], a.model->digest[1] }, a.classes,
                    a.most - zeros, sequence, 0 };
     h.crc = header_crc(&h);
     for (uint32_t i = 0; i < SEGMENTS; i++) {

@@ -1,6 +1,7 @@
 #include "tt_support.h"
 
 #include "tt_head.h"
+#include "tt_port.h"
 
 /* --- Samples --------------------------------------------------------------------------------- */
 
@@ -13,7 +14,34 @@ static tt_status fetch(const tt_session *s, const tt_samples *samples, uint32_t 
     if (status != TT_OK) {
         return status;
     }
-    return *label < 0 || (uint32_t)*label >= s->model->classes ? TT_ERR_LABEL : TT_OK;
+    return *label < 0 || (uint32_t)*label >= s->classes.count ? TT_ERR_LABEL : TT_OK;
+}
+
+tt_status tt_check_samples(const tt_session *s, const tt_samples *samples)
+{
+    uint16_t *const counts = s->classes.next_shots;
+    memset(counts, 0, sizeof(uint16_t) * s->classes.count);
+    for (uint32_t i = 0; i < samples->count; i++) {
+        int32_t label;
+        const tt_status status = fetch(s, samples, i, TT_CLEAN, NULL, &label);
+        if (status != TT_OK) {
+            return status;
+        }
+        if (++counts[label] > TT_MAX_SHOTS) {
+            return TT_ERR_FULL;
+        }
+    }
+    return TT_OK;
+}
+
+int32_t tt_covers_enrolled(const tt_session *s)
+{
+    for (uint32_t c = 0; c < s->classes.count; c++) {
+        if (s->classes.shots[c] != 0 && s->classes.next_shots[c] == 0) {
+            return 0;
+        }
+    }
+    return 1;
 }
 
 /* Whether tt_select_enrolled() stored the sample's features: those of tt_measured_sample(). */
@@ -64,19 +92,32 @@ static int8_t *embedding(const tt_session *s)
     return (int8_t *)(s->regions[s->model->features_region] + s->model->features_offset);
 }
 
+/* In the memory of the next prototypes: whatever fails, the present ones stay. */
 tt_status tt_enroll_all(tt_session *s, tt_source *from)
 {
-    tt_status status = tt_forget(s);
-    for (uint32_t i = 0; status == TT_OK && i < from->samples->count; i++) {
+    const tt_classes now = s->classes;
+    tt_session next = *s;
+    next.classes = (tt_classes) { now.count, now.next_sums, now.next_shots, now.sums, now.shots };
+    memset(next.classes.sums, 0, sizeof(int16_t) * now.count * s->model->features);
+    memset(next.classes.shots, 0, sizeof(uint16_t) * now.count);
+    for (uint32_t i = 0; i < from->samples->count; i++) {
         int32_t label;
-        status = features_of(s, from, i, TT_CLEAN, &label);
+        tt_status status = features_of(s, from, i, TT_CLEAN, &label);
         if (status == TT_OK) {
             s->model->learning->suffix(s->regions, TT_KEEP_NOTHING);
-            status = tt_head_enroll(s, embedding(s), label);
+            status = tt_head_enroll(&next, embedding(s), label);
+        }
+        if (status != TT_OK) {
+            TT_LOG("tinytrain: sample %u: %s\n", (unsigned)i, tt_status_text(status));
+            return status;
         }
     }
-    from->clean_stored = status == TT_OK;
-    return status;
+    from->clean_stored = 1;
+    s->classes = next.classes;
+    if (s->model->head_bytes != 0) {
+        memset(tt_head_state(s), 0, s->model->head_bytes);
+    }
+    return TT_OK;
 }
 
 /* --- Steps ----------------------------------------------------------------------------------- */

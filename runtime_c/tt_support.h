@@ -12,7 +12,13 @@ typedef struct tt_source {
     uint32_t measured;     /* of how many samples, tt_measured_sample()'s, it holds the first epoch's */
 } tt_source;
 
-/* Prototypes of the samples, clean, by the network as it is now. */
+/* Whether all labels are classes and none has too many samples; counts them in the memory of the next prototypes. */
+tt_status tt_check_samples(const tt_session *s, const tt_samples *samples);
+
+/* After it: whether every enrolled class has a sample. */
+int32_t tt_covers_enrolled(const tt_session *s);
+
+/* Prototypes of the samples, clean, by the network as it is now. Present ones stay where a sample cannot be had. */
 tt_status tt_enroll_all(tt_session *s, tt_source *from);
 
 /* One training step: forward, loss, backward, update. error: 1 - p[label] with 15 fraction bits. */

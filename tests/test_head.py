@@ -22,7 +22,7 @@ ONE = 1 << 15
 
 
 class Model(ctypes.Structure):
-    """tt_model of tinytrain.h; the heads read four of its fields."""
+    """tt_model of tinytrain.h; the heads read a few of its fields."""
 
     _fields_ = (
         ("name", ctypes.c_char_p),
@@ -37,6 +37,7 @@ class Model(ctypes.Structure):
         ("state", ctypes.c_uint32 * 3),  # region, offset and bytes of the training state
         ("head_offset", ctypes.c_uint32),
         ("head_bytes", ctypes.c_uint32),
+        ("check", ctypes.c_void_p),
         ("learning", ctypes.c_void_p),
     )
 
@@ -47,8 +48,10 @@ class Session(ctypes.Structure):
     _fields_ = (
         ("model", ctypes.c_void_p),
         ("regions", ctypes.c_void_p * 4),
+        ("classes", ctypes.c_uint32),
         ("sums", ctypes.c_void_p),
         ("shots", ctypes.c_void_p),
+        ("next", ctypes.c_void_p * 2),
     )
 
 
@@ -72,7 +75,7 @@ class CHead:
     def _state(self, features: Int8) -> list[object]:
         self._held = np.ascontiguousarray(features)
         places = (self.sums.ctypes.data, self.shots.ctypes.data)
-        self._session = Session(ctypes.addressof(self._model), (ctypes.c_void_p * 4)(), *places)
+        self._session = Session(ctypes.addressof(self._model), (ctypes.c_void_p * 4)(), len(self.shots), *places)
         return [ctypes.byref(self._session), ctypes.c_void_p(self._held.ctypes.data)]
 
 

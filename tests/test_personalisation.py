@@ -18,6 +18,7 @@ from tinytrain_compiler.runtime_abi import FISHER_SAMPLES
 from tinytrain_compiler.targets import host as ffi
 from tinytrain_compiler.targets.emulation import emulation_banks, emulation_board
 from tinytrain_compiler.targets.firmware import build_firmware
+from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.harness_personalisation import Personalisation, run_personalisation
 from tinytrain_compiler.targets.harness_training import training_visits
 from tinytrain_compiler.targets.host import HostModel
@@ -67,12 +68,13 @@ def trained(
 
 
 def state(case: Case, host: HostModel) -> bytes:
-    """What layers, head and selection hold, and the prototypes, which end the session."""
-    session = host._session
+    """What layers, head and selection hold, and the prototypes, which end what is saved."""
+    flash = SimulatedFlash(host.state_bytes)
+    host.save(flash)
     prototypes = 2 * CLASSES * (case.graph.tensors[case.graph.features].bytes + 1)
-    end = session.raw[session.start :][: session.size][-(prototypes + -prototypes % 8) :]
     assert case.learnt(host).any()
-    return case.learnt(host).tobytes() + end[:prototypes].tobytes()
+    payload = flash.slot(0)[64:][: int.from_bytes(flash.slot(0)[20:24], "little")]
+    return case.learnt(host).tobytes() + payload[-prototypes:]
 
 
 # -- pictures ----------------------------------------------------------------------------------
@@ -152,9 +154,11 @@ def train_with_a_failure(case: Case, host: HostModel, copies: int, calls: int, b
         return 0 if left[what] >= 0 else -12
 
     def get(user: int, index: int, epoch: int, target: ctypes.c_void_p, label: ctypes.Array[ctypes.c_int32]) -> int:
+        label[0] = LABELS[index]  # type: ignore[call-overload]
+        if not target:
+            return 0
         flat = np.ascontiguousarray(pictures(case)(index, epoch))
         ctypes.memmove(target, flat.ctypes.data, flat.size)
-        label[0] = LABELS[index]  # type: ignore[call-overload]
         return answer("picture")
 
     def store(user: int, slot: int, features: ctypes.c_void_p, size: int) -> int:

@@ -24,6 +24,7 @@ from tinytrain_compiler.quantize.calibration import Calibration
 from tinytrain_compiler.report.build import build_report
 from tinytrain_compiler.report.schema import json_schema
 from tinytrain_compiler.report.terminal import BAR, print_report
+from tinytrain_compiler.runtime_abi import SESSION_STRUCT
 from tinytrain_compiler.training.scheme import Scheme
 
 NO_DATA = Calibration(np.zeros((4, 3, 8, 8), np.float32), None, 4)
@@ -84,9 +85,10 @@ def test_memory_adds_up(name: str) -> None:
     assert sram["lower_bound_bytes"] <= max(live)
 
 
-@pytest.mark.parametrize(("classes", "features", "expected"), [(1, 1, 32), (10, 64, 1328), (3, 7, 76), (2, 3, 44)])
+@pytest.mark.parametrize(("classes", "features", "expected"), [(1, 1, 44), (10, 64, 1340), (3, 7, 88), (2, 3, 56)])
 def test_session_is_the_struct_and_two_tables(classes: int, features: int, expected: int) -> None:
-    assert session_bytes(classes, features) == expected
+    assert session_bytes(classes, features, trains=False) == expected
+    assert session_bytes(classes, features, trains=True) == 2 * expected - SESSION_STRUCT
 
 
 def test_report_is_json_and_written_as_it_is_printed(compiled_small: Artifacts) -> None:

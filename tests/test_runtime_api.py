@@ -124,7 +124,7 @@ def test_host_wrapper_notices_writes_outside_the_memory(model: Path, tmp_path: P
     directory = tmp_path / "model"
     shutil.copytree(model, directory)
     kernels = (directory / "net.c").read_text()
-    marker = "static const tt_model model"
+    marker = "const tt_model net_model"
     broken = "    regions[0][-3] = 0;\n}\n\n" + marker
     head, tail = kernels.split("}\n\n" + marker)
     (directory / "net.c").write_text(head + broken + tail)

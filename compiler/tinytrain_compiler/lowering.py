@@ -47,7 +47,7 @@ def lower(
     options: how it learns; UsageError where the board cannot compute in its formats. storage: of memory/slots.py.
     """
     features = graph.tensors[graph.features].bytes
-    session = session_bytes(classes, features)
+    session = session_bytes(classes, features, trains=scheme is not None)
     options.formats.gradients.check(board)
     training = plan_training(graph, scheme, classes, options) if scheme is not None else None
     schedule = inference_schedule(graph) if training is None else training.schedule

@@ -10,12 +10,13 @@ from .resources import RUNTIME
 
 INFERENCE = (
     "tinytrain.h", "tinytrain_storage.h", "tt_head.c", "tt_head.h", "tt_kernel.h", "tt_math.c", "tt_math.h",
-    "tt_session.c", "tt_storage.c", "tt_vector.h", "tt_dsp.h", "tt_gradient.h",
+    "tt_port.h", "tt_session.c", "tt_status.c", "tt_storage.c", "tt_stored.h", "tt_vector.h", "tt_dsp.h",
+    "tt_gradient.h",
 )  # fmt: skip
 TRAINING = (
-    "tinytrain_training.h", "tt_augment.c", "tt_augment.h", "tt_choice.c", "tt_choice.h", "tt_gradient.c",
-    "tt_learn.c", "tt_learn.h", "tt_learning.h", "tt_random.h", "tt_select.c", "tt_select.h", "tt_support.c",
-    "tt_support.h", "tt_train.c",
+    "tinytrain_training.h", "tt_augment.c", "tt_augment.h", "tt_check.c", "tt_check.h", "tt_choice.c", "tt_choice.h",
+    "tt_gradient.c", "tt_learn.c", "tt_learn.h", "tt_learning.h", "tt_random.h", "tt_select.c", "tt_select.h",
+    "tt_support.c", "tt_support.h", "tt_train.c",
 )  # fmt: skip
 GRADIENTS = {"int16": (), "float32": ("tt_gradient_float.c", "tt_gradient_float.h")}
 HEAD = ("tt_{head}.c", "tt_{head}.h")

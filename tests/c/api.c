@@ -97,12 +97,17 @@ static void the_core_checks_its_own_arguments(void)
     const tt_region region = { arena.bytes, sizeof arena.bytes };
     static int16_t sums[1];
     static uint16_t shots[1];
+    const tt_classes good = { 1, sums, shots, NULL, NULL };
+    const tt_classes bad[] = { { 0, sums, shots, NULL, NULL }, { 1, NULL, shots, NULL, NULL },
+                               { 1, sums, NULL, NULL, NULL } };
     tt_session core = { 0 };
-    CHECK(tt_init(NULL, &none, &region, sums, shots) == TT_ERR_ARGUMENT);
-    CHECK(tt_init(&core, NULL, &region, sums, shots) == TT_ERR_ARGUMENT);
-    CHECK(tt_init(&core, &none, NULL, sums, shots) == TT_ERR_ARGUMENT);
-    CHECK(tt_init(&core, &none, &region, NULL, shots) == TT_ERR_ARGUMENT);
-    CHECK(tt_init(&core, &none, &region, sums, NULL) == TT_ERR_ARGUMENT);
+    CHECK(tt_init(NULL, &none, &region, &good) == TT_ERR_ARGUMENT);
+    CHECK(tt_init(&core, NULL, &region, &good) == TT_ERR_ARGUMENT);
+    CHECK(tt_init(&core, &none, NULL, &good) == TT_ERR_ARGUMENT);
+    CHECK(tt_init(&core, &none, &region, NULL) == TT_ERR_ARGUMENT);
+    for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        CHECK(tt_init(&core, &none, &region, &bad[i]) == TT_ERR_ARGUMENT);
+    }
     CHECK(tt_forget(&core) == TT_ERR_ARGUMENT && tt_forget(NULL) == TT_ERR_ARGUMENT);
     CHECK(tt_input(&core) == NULL && tt_input(NULL) == NULL);
 }
@@ -116,24 +121,25 @@ static void every_region_is_checked(void)
 {
     static const tt_model two = {
         .region_count = 2, .region_bytes = { 16, 32 }, .input_bytes = 4, .output_region = 1, .output_bytes = 4,
-        .features_region = 1, .features = 4, .classes = 1, .run = two_run,
+        .features_region = 1, .features = 4, .run = two_run,
         .classify = tt_prototype_classify,
     };
     static _Alignas(16) uint8_t first[16], second[48];
     static int16_t sums[4];
     static uint16_t shots[1];
+    const tt_classes classes = { 1, sums, shots, NULL, NULL };
     tt_session core;
     tt_region regions[2] = { { first, 16 }, { second, 32 } };
-    CHECK(tt_init(&core, &two, regions, sums, shots) == TT_OK);
+    CHECK(tt_init(&core, &two, regions, &classes) == TT_OK);
     tt_result result;
     CHECK(tt_infer(&core, (const int8_t[]) { 1, -2, 9, 3 }, &result) == TT_OK);
     CHECK(result.output == (const int8_t *)second && result.label == 2 && result.score == 9);
     regions[1].bytes = 31;
-    CHECK(tt_init(&core, &two, regions, sums, shots) == TT_ERR_MEMORY);
+    CHECK(tt_init(&core, &two, regions, &classes) == TT_ERR_MEMORY);
     regions[1] = (tt_region) { second + 8, 32 };
-    CHECK(tt_init(&core, &two, regions, sums, shots) == TT_ERR_ALIGNMENT);
+    CHECK(tt_init(&core, &two, regions, &classes) == TT_ERR_ALIGNMENT);
     regions[1].data = NULL;
-    CHECK(tt_init(&core, &two, regions, sums, shots) == TT_ERR_ARGUMENT);
+    CHECK(tt_init(&core, &two, regions, &classes) == TT_ERR_ARGUMENT);
     CHECK(tt_input(&core) == NULL);
 }
 
@@ -146,7 +152,7 @@ static void before_any_enrolment_the_largest_output_wins(void)
     for (int32_t i = 1; i < NET_OUTPUT_BYTES; i++) {
         best = result.output[i] > result.output[best] ? i : best; /* the lower index on a tie */
     }
-    CHECK(result.label == best && result.score == result.output[best]);
+    CHECK(result.label == best && result.score == result.output[best] && result.source == TT_FROM_NETWORK);
     memcpy(output, result.output, sizeof output);
     memcpy(features, result.features, sizeof features);
     CHECK(net_infer(s, NULL, &result) == TT_ERR_ARGUMENT);
@@ -208,7 +214,7 @@ static void enrolled_examples_are_recognised_and_forgotten(void)
         CHECK(s->sums[(NET_CLASSES - 1) * FEATURES + i] == features[i]);
     }
     CHECK(net_infer(s, input, &result) == TT_OK);
-    CHECK(result.label == NET_CLASSES - 1 && result.score > 32760);
+    CHECK(result.label == NET_CLASSES - 1 && result.score > 32760 && result.source == TT_FROM_HEAD);
     CHECK(net_infer(s, second_input, &result) == TT_OK);
     CHECK(result.label == NET_CLASSES - 1); /* the only class there is */
     CHECK(net_enroll(s, second_input, 0) == TT_OK);
@@ -250,6 +256,17 @@ static void sessions_do_not_disturb_each_other(void)
     CHECK(here.score == here.output[here.label]); /* nothing was enrolled here */
 }
 
+static void every_status_has_a_text_of_its_own(void)
+{
+    for (int a = 1; a >= -14; a--) { /* none of these two */
+        const char *text = tt_status_text((tt_status)a);
+        CHECK(text != NULL && text[0] != 0);
+        for (int b = a - 1; b >= -13; b--) {
+            CHECK(strcmp(text, tt_status_text((tt_status)b)) != 0 || (a == 1 && b == -14));
+        }
+    }
+}
+
 static void bring_up_checksum_is_right(void)
 {
     tt_result result;
@@ -276,6 +293,7 @@ int main(void)
     a_class_takes_256_examples_and_no_more();
     sessions_do_not_disturb_each_other();
     bring_up_checksum_is_right();
+    every_status_has_a_text_of_its_own();
     CHECK(is_junk(arena.before) && is_junk(arena.after) && is_junk(guarded.before) && is_junk(guarded.after));
     check_end("ok");
 }

@@ -36,7 +36,11 @@ from .printing import bar, print_json
 @rounding_option
 @click.option("--count", type=click.IntRange(1), help="How many episodes (default: all of the file, or 20).")
 @click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes over the support set.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate (default: the policy's).")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True, max=1, max_open=True),
+    help="Learning rate (default: the policy's).",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Episodes at a time.")
 @click.option("--no-emulation", is_flag=True, help="Do not measure the instructions of a step on an emulated core.")

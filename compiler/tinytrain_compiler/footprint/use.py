@@ -63,9 +63,10 @@ class FlashUse:
         return self.budget - self.total - self.slots
 
 
-def session_bytes(classes: int, features: int) -> int:
-    """sizeof(<name>_session) on a 32-bit core: the struct, int16 sums, uint16 shots."""
-    return SESSION_STRUCT + -(-2 * classes * (features + 1) // 4) * 4
+def session_bytes(classes: int, features: int, trains: bool) -> int:
+    """sizeof(<name>_session) on a 32-bit core: the struct, int16 sums, uint16 shots; twice these where it trains."""
+    prototypes = 2 * classes * (features + 1) * (2 if trains else 1)
+    return SESSION_STRUCT + -(-prototypes // 4) * 4
 
 
 def state_bytes(classes: int, features: int, learnt: int) -> int:

@@ -41,16 +41,35 @@ class LinearHead(PrototypeHead):
     def enrolled(self) -> list[int]:
         return [c for c, shots in enumerate(self.shots) if shots]
 
+    @property
+    def trained(self) -> list[int]:
+        """Enrolled classes whose weights a training has moved."""
+        return [c for c in self.enrolled if self.deltas[c].any()]
+
     def classify(self, features: Int8) -> tuple[int, int]:
-        """(label, probability): the class with the largest logit, the lower label on a tie; Q15."""
-        logits = self.logits(features)
-        if not logits:
+        """(label, probability): the class with the largest logit, the lower label on a tie; Q15.
+
+        Where classes were added after a training, class means decide whether it is one of these, as before any
+        training; if it is not, the trained weights decide among the others.
+        """
+        trained = self.trained
+        if not trained or trained == self.enrolled:
+            return self._answer(self.enrolled, self.logits(features))
+        label, probability = self._answer(self.enrolled, self.logits(features, deltas=False))
+        if label not in trained:
+            return label, probability
+        logits = dict(zip(self.enrolled, self.logits(features), strict=True))
+        return self._answer(trained, [logits[c] for c in trained])
+
+    @staticmethod
+    def _answer(classes: list[int], logits: list[int]) -> tuple[int, int]:
+        if not classes:
             return -1, 0
         best = int(np.argmax(logits))
-        return self.enrolled[best], softmax(logits)[best]
+        return classes[best], softmax(logits)[best]
 
-    def logits(self, features: Int8) -> list[int]:
-        """Of the enrolled classes, 15 fraction bits."""
+    def logits(self, features: Int8, deltas: bool = True) -> list[int]:
+        """Of the enrolled classes, 15 fraction bits. deltas: False for those before any training."""
         x = self._inputs(features)
         lengths = [isqrt(int((p * p).sum()) << 14) for p in map(self._sum, self.enrolled)]
         if not lengths:
@@ -59,7 +78,7 @@ class LinearHead(PrototypeHead):
         found = []
         for c, length in zip(self.enrolled, lengths, strict=True):
             along = divide(int((x[:-1] * self._sum(c)).sum()) << 23, length) if length else 0
-            along += (int((x * self.deltas[c]).sum()) << 16) >> self.delta_bits
+            along += (int((x * self.deltas[c]).sum()) << 16) >> self.delta_bits if deltas else 0
             logit = divide(along * SCALE * ONE, unit) if unit else 0
             found.append(max(-LOGIT_MAX, min(LOGIT_MAX, logit)))
         return found

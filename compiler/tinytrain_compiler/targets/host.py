@@ -20,7 +20,7 @@ from ..codegen.render import render
 from ..errors import TinyTrainError, ToolMissingError
 from ..ops import Int8
 from ..projects.description import WARNING_FLAGS, host_kernels, model_sources
-from ..runtime_abi import ALIGNMENT
+from ..runtime_abi import ALIGNMENT, FROM_HEAD, status_name
 from ..training.selectors import Selector
 from .flash import SimulatedFlash
 
@@ -36,6 +36,7 @@ class _Result(ctypes.Structure):
     _fields_ = (
         ("label", ctypes.c_int32),
         ("score", ctypes.c_int32),
+        ("source", ctypes.c_int),
         ("output", ctypes.POINTER(ctypes.c_int8)),
         ("features", ctypes.POINTER(ctypes.c_int8)),
     )
@@ -91,9 +92,10 @@ class Inference:
     """What one call of <name>_infer returned."""
 
     label: int
-    score: int  # cosine in Q15, or the largest output byte before any enrolment
+    score: int  # cosine or probability, 15 fraction bits; of the network's own classes the output byte
     output: Int8
     features: Int8
+    from_head: bool  # whether label counts enrolled classes, not the network's own
 
 
 @dataclass(frozen=True)
@@ -127,16 +129,16 @@ class HostModel:
     def __init__(self, directory: Path, layout: HostLayout, compiler: str = "cc") -> None:
         self._layout = layout
         self._build = tempfile.TemporaryDirectory(prefix="tinytrain-host-")
-        library = build_library(directory, layout.name, Path(self._build.name), compiler)
+        library = build_library(directory, layout, Path(self._build.name), compiler)
         self._library = ctypes.CDLL(str(library))
         size = self._library.host_session_bytes
         self._library.host_state_bytes.restype = size.restype = ctypes.c_size_t
         self._session = _Guarded(size())
         self._regions = [_Guarded(n) for n in layout.region_bytes]
-        arguments: list[object] = [ctypes.c_void_p(self._session.address)]
-        for region in self._regions:
-            arguments += [ctypes.c_void_p(region.address), ctypes.c_size_t(region.size)]
-        self._check("init", self._function("init")(*arguments))
+        count = len(self._regions)
+        memory = (ctypes.c_void_p * count)(*(region.address for region in self._regions))
+        sizes = (ctypes.c_size_t * count)(*(region.size for region in self._regions))
+        self._check("init", self._library.host_init(ctypes.c_void_p(self._session.address), memory, sizes))
 
     @property
     def session_bytes(self) -> int:
@@ -152,6 +154,7 @@ class HostModel:
             result.score,
             np.ctypeslib.as_array(result.output, (n.output_bytes,)).copy(),
             np.ctypeslib.as_array(result.features, (n.features,)).copy(),
+            result.source == FROM_HEAD,
         )
 
     def enroll(self, x: Int8, label: int) -> None:
@@ -263,19 +266,19 @@ class HostModel:
 
     def _check(self, name: str, status: int) -> None:
         if status != 0:
-            raise TinyTrainError(f"{self._layout.name}_{name}() returned status {status}")
+            raise TinyTrainError(f"{self._layout.name}_{name}() returned status {status}, {status_name(status)}")
         if not all(guarded.intact() for guarded in (self._session, *self._regions)):
             raise TinyTrainError(f"{self._layout.name}_{name}() wrote outside the memory it was given")
 
 
 def build_library(
-    directory: Path, name: str, build: Path, compiler: str = "cc", flags: Sequence[str] = OPTIMISE
+    directory: Path, layout: HostLayout, build: Path, compiler: str = "cc", flags: Sequence[str] = OPTIMISE
 ) -> Path:
     """Compile a model directory into a shared library, warnings as errors."""
     if shutil.which(compiler) is None:
         raise ToolMissingError(f"no C compiler '{compiler}' on PATH: install one, e.g. 'apt-get install gcc'")
-    shim = build / "shim.c"
-    shim.write_text(render("host/shim.c.j2", name=name))
+    name, shim = layout.name, build / "shim.c"
+    shim.write_text(render("host/shim.c.j2", name=name, regions=len(layout.region_bytes)))
     library = build / f"lib{name}.so"
     trains = (directory / f"{name}_train.c").exists()
     own = [directory / source for source in (*model_sources(name, trains), host_kernels(name))]

@@ -31,6 +31,8 @@ RESET = "Reset_Handler"
 MARKS = ("marked_prefix", "marked_suffix", "marked_backward")
 CALLBACKS = ("next_sample", "progress", "store_features", "load_features")  # of templates/harness/support_set.h.j2
 
+DRIVEN = ("tt_stored_read",)  # calls the user's storage driver, none of the model's functions, which call it
+
 _HEADING = re.compile(r"^([0-9a-f]+) <(.+)>:$")
 _INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\t([\w.]+)(?:\t(.*))?$")
 _TARGET = re.compile(r"\b([0-9a-f]+) <")
@@ -60,21 +62,23 @@ class StackGraph:
         self._functions = _disassembled(firmware.elf)
         self._starts = sorted(self._functions)
         self._head = self._pointers_in({f"tt_{head}_learning" for head in HEADS})
-        self._pointers = self._head | self._pointers_in({"model", f"{firmware.name}_learning"})
+        self._pointers = self._head | self._pointers_in({f"{firmware.name}_model", f"{firmware.name}_learning"})
+        self._driven: dict[int, set[int]] = {f.address: set() for f in self._functions.values() if f.name in DRIVEN}
 
     def worst(self, entry: str) -> StackBound:
         """Of a function of the model's API; its user's callbacks and interrupts are not in it.
 
         Raises TinyTrainError for a recursion, naming its functions.
         """
-        return self._worst(self._named(entry).address, self._pointers, {}, [])
+        return self._worst(self._named(entry).address, self._pointers, self._driven, [])
 
     def worst_of_image(self) -> StackBound:
         """From reset, with the emulator's own program around the model: what painting the stack can find at most."""
         own = {f.address for f in self._functions.values() if f.name in (*MARKS, *CALLBACKS)}
         marks = {f.address for f in self._functions.values() if f.name in MARKS}
         around = (own | self._head if marks else self._pointers, marks)
-        return self._worst(self._named(RESET).address, around[0], dict.fromkeys(around[1], self._pointers), [])
+        pointers_of = dict.fromkeys(around[1], self._pointers) | self._driven
+        return self._worst(self._named(RESET).address, around[0], pointers_of, [])
 
     def _worst(
         self, address: int, pointers: set[int], pointers_of: Mapping[int, set[int]], above: list[int]
