@@ -23,8 +23,8 @@ from ..training.selectors import UNLIMITED
 from ..version import __version__
 from . import schema
 
-# On data of their own kind, int8 networks agree with float on 85 to 99 % of samples; with a wrong normalisation, on 57
-# to 72 %.
+# On data of their own kind, int8 networks agreed with float on 81 to 99 % of samples. With a wrong normalisation some
+# agreed on 57 and 72 %, but a robust one still on 81 %: low agreement is a sign, high agreement no proof.
 LOW_AGREEMENT = 0.75
 
 
