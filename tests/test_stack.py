@@ -22,7 +22,7 @@ from tinytrain_compiler.targets.stack import StackGraph, _listed, _pushed, stack
 from tools import require_or_skip, write_fake_model
 
 BOARDS = ["stm32f746", "nrf52840dk", "mps2_an385", "rp2040"]
-API = ("init", "input", "infer", "enroll", "forget", "unlearn", "train")
+API = ("input", "infer", "enroll", "forget", "unlearn", "train")
 
 
 @pytest.fixture(scope="module")
