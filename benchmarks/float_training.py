@@ -1,6 +1,6 @@
 """Few-shot training in float with PyTorch's optimisers: what benchmarks/optimizers.py compares. Needs PyTorch.
 
-The network is the canonical float graph up to its embedding. Nodes that nothing learnt leads to run once for each
+The network is the canonical float graph up to its embedding. Nodes that no trained layer leads to run once for each
 picture; a training step computes the others, for one sample.
 """
 
@@ -58,7 +58,7 @@ class Rule:
     """An optimiser. scaled: its rate is multiplied by E / sqrt(N), as the device's is."""
 
     make: Callable[[list[Tensor]], torch.optim.Optimizer]
-    per_value: int = 0  # float32 it keeps for each learnt value
+    per_value: int = 0  # float32 it keeps for each trained value
     per_tensor: int = 0  # and for each tensor
     scaled: bool = False
 
@@ -94,7 +94,7 @@ class Network:
         self._constants = {i.name: torch.tensor(numpy_helper.to_array(i)) for i in proto.graph.initializer}
         self._chosen: dict[str, tuple[int, Tensor]] = {}  # weights: the axis of what learns, and where on it
         self.pretrained: Values = {}
-        learnt: set[str] = set()
+        trained: set[str] = set()
         self._frozen: list[Node] = []
         self._learning: list[Node] = []
         for found in _ancestors(proto.graph.node, features):
@@ -104,9 +104,9 @@ class Network:
             node = Node(found.op_type, tuple(found.input), found.output[0], attributes)
             if found.name in scheme.layers:
                 self._add(node, scheme.layers[found.name].channels)
-            if found.name in scheme.layers or learnt & set(node.inputs):
+            if found.name in scheme.layers or trained & set(node.inputs):
                 self._learning.append(node)
-                learnt.add(node.output)
+                trained.add(node.output)
             else:
                 self._frozen.append(node)
         made = {node.output for node in self._frozen} | {self.input}
@@ -126,10 +126,10 @@ class Network:
             values = self._run(self._frozen, {self.input: x}, self._constants)
         return {name: values[name] for name in self._boundary}
 
-    def embed(self, frozen: Values, learnt: Values) -> Tensor:
-        """Embeddings (n, features). learnt: in place of what is pretrained."""
+    def embed(self, frozen: Values, trained: Values) -> Tensor:
+        """Embeddings (n, features). trained: in place of what is pretrained."""
         constants = dict(self._constants)
-        for name, value in learnt.items():
+        for name, value in trained.items():
             if name in self._chosen:
                 value = constants[name].index_copy(*self._chosen[name], value)
             constants[name] = value
@@ -174,7 +174,7 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {
 
 
 class Task:
-    """An episode as the network's learnt part sees it. The same pictures for every optimiser."""
+    """An episode as the network's trained part sees it. The same pictures for every optimiser."""
 
     def __init__(
         self, network: Network, inputs: Int8, quantization: Quantization, episode: Episode, epochs: int, seed: int
@@ -198,27 +198,27 @@ class Task:
 
     def accuracy(self, rule: Rule | None, rate: float) -> float:
         """% of the queries after training; None: of prototypes alone."""
-        learnt = {name: value.clone().requires_grad_() for name, value in self.network.pretrained.items()}
+        trained = {name: value.clone().requires_grad_() for name, value in self.network.pretrained.items()}
         if rule is not None:
-            self._train(learnt, rule, rate)
+            self._train(trained, rule, rate)
         with torch.inference_mode():
-            logits = self._logits(self.network.embed(self._query, learnt), self._prototypes(learnt))
+            logits = self._logits(self.network.embed(self._query, trained), self._prototypes(trained))
         return 100 * int((logits.argmax(1) == self._query_labels).sum()) / len(self._query_labels)
 
-    def _train(self, learnt: Values, rule: Rule, rate: float) -> None:
+    def _train(self, trained: Values, rule: Rule, rate: float) -> None:
         """One sample a step; the rate falls linearly to 0."""
-        optimizer = rule.make(list(learnt.values()))
+        optimizer = rule.make(list(trained.values()))
         count, epochs = len(self.labels), len(self._augmented)
         initial = 0.0  # mean error of the first epoch, while it runs of its samples so far
         for epoch, pictures in enumerate(self._augmented):
-            prototypes = self._prototypes(learnt)
+            prototypes = self._prototypes(trained)
             total = 0.0
             for done, i in enumerate(visiting_order(count, epoch, self.seed), 1):
                 factor = initial / math.sqrt(count) if rule.scaled else 1.0
                 for group in optimizer.param_groups:
                     group["lr"] = rate * factor * (epochs - epoch) / epochs
                 one = {name: value[i : i + 1] for name, value in pictures.items()}
-                logits = self._logits(self.network.embed(one, learnt), prototypes)
+                logits = self._logits(self.network.embed(one, trained), prototypes)
                 loss = F.cross_entropy(logits, self.labels[i : i + 1])
                 optimizer.zero_grad()
                 loss.backward()
@@ -226,10 +226,10 @@ class Task:
                 total += 1 - math.exp(-loss.item())
                 initial = total / done if epoch == 0 else initial
 
-    def _prototypes(self, learnt: Values) -> Tensor:
+    def _prototypes(self, trained: Values) -> Tensor:
         """Class means of the clean support pictures (way, features), constants of the loss."""
         with torch.no_grad():
-            features = self.network.embed(self._support, learnt)
+            features = self.network.embed(self._support, trained)
             return torch.zeros(self.way, features.shape[1]).index_add_(0, self.labels, features)
 
     @staticmethod

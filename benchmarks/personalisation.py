@@ -4,8 +4,9 @@
 
 DIR: a folder that tinytrain-compile wrote with a --policy that trains. Enrols and trains on DIR's own test inputs,
 --samples of them for --epochs with a feature cache of --copies, counts every instruction of each pass, and compares
-every learnt byte with this machine's. From the means it computes --support samples and --whole epochs, and, to show how
-good that is, what was counted. Delivering samples and copying features is the application's: not counted.
+every byte of the training state with this machine's. From the means it computes --support samples and --whole epochs,
+and, to show how good that is, what was counted. Delivering samples and copying features is the application's: not
+counted.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main() -> None:
         costs = Costs.of(ran)
         console.print(f"[bold]{model.name}[/], {model.report['policy']}, emulated {model.board.core}")
         console.print(counted(model, costs, task))
-        console.print(f"{differ} of {len(ran.learnt):,} learnt bytes differ from this machine's with the same cache")
+        console.print(f"{differ} of {len(ran.training_state):,} bytes differ from this machine's with the same cache")
         console.print(checked(model, ran, costs, task, args.copies))
         console.print(computed(model, costs, args.support, args.whole))
         if differ:
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 def measure(model: CompiledModel, task: ShortTraining, copies: int) -> tuple[Personalisation, int]:
-    """What ran on the core, and how many of the learnt bytes differ from this machine's."""
+    """What ran on the core, and how many bytes of the training state differ from this machine's."""
     training, options = model.report["training"], task.options
     machine = emulation_board(model.board)
     with tempfile.TemporaryDirectory(prefix="tinytrain-personalise-") as folder:
@@ -71,8 +72,8 @@ def measure(model: CompiledModel, task: ShortTraining, copies: int) -> tuple[Per
         )  # fmt: skip
     with HostModel(model.directory, model.layout) as host:
         host.train(task.sample, task.labels, options.epochs, options.rate, options.seed, copies)
-        learnt = host.learnt(model.report)
-    return ran, sum(a != b for a, b in zip(learnt, ran.learnt, strict=False))
+        state = host.training_state(model.report)
+    return ran, sum(a != b for a, b in zip(state, ran.training_state, strict=False))
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Costs:
 
     enroll: float
     prefix: float
-    prototype: float  # before anything is learnt
+    prototype: float  # before any training
     prototype_again: float
     fisher: float
     choice: int
@@ -143,7 +144,7 @@ def counted(model: CompiledModel, costs: Costs, task: ShortTraining) -> Table:
     for column in ("", "whole network", "features from the cache"):
         table.add_column(column, justify="right" if column else "left")
     passes: Sequence[tuple[str, float]] = (
-        ("prototype, before anything is learnt", costs.prototype),
+        ("prototype, before any training", costs.prototype),
         (f"Fisher pass ({model.report['training']['fisher_passes']} a sample)", costs.fisher),
         (f"training step (+- {costs.spread:.1%})", costs.step),
         ("prototype, computed again", costs.prototype_again),

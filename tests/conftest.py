@@ -87,7 +87,7 @@ def session(case: Any) -> Iterator[HostModel]:
 
 @pytest.fixture
 def host(session: HostModel) -> HostModel:
-    """The same with nothing learnt: one build serves all tests of a module."""
+    """The same with factory weights: one build serves all tests of a module."""
     session.unlearn()
     return session
 

@@ -31,7 +31,7 @@ from tinytrain_compiler.targets.harness_training import pack_training, run_train
 from tinytrain_compiler.targets.host import HostModel
 from tinytrain_compiler.training.formats import FLOAT32, Formats, formats
 from tinytrain_compiler.training.options import LearningOptions
-from tinytrain_compiler.training.pool import LEARNT
+from tinytrain_compiler.training.pool import TRAINING_STATE
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.visits import TrainOptions
 from tools import require_or_skip
@@ -76,31 +76,31 @@ class Case:
     def sample(self, index: int, epoch: int) -> NDArray[np.int8]:
         return np.roll(self.inputs[index], epoch + 1)
 
-    def learnt_on_host(self) -> bytes:
+    def state_on_host(self) -> bytes:
         plan = self.lowered.training
         assert plan is not None
-        place = self.lowered.plan.scratch[LEARNT]
+        place = self.lowered.plan.scratch[TRAINING_STATE]
         with HostModel(self.directory, layout_of(self.graph, self.lowered, "net")) as host:
             host.train(self.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
-            return host.region(place.region)[place.offset : place.offset + plan.learnt_bytes].tobytes()
+            return host.region(place.region)[place.offset : place.offset + plan.training_state_bytes].tobytes()
 
 
 def test_the_host_computes_the_references_bytes(tmp_path: Path) -> None:
     case = Case(tmp_path, "stm32f746")
     reference = ReferenceTrainer(case.graph, case.scheme, CLASSES, FLOATS)
     reference.train(case.sample, LABELS, OPTIONS)
-    learnt = np.frombuffer(case.learnt_on_host(), np.uint8)
+    state = np.frombuffer(case.state_on_host(), np.uint8)
     assert case.lowered.training is not None
     for layer in case.lowered.training.layers:
         name = layer.node.name
         count = len(layer.node.constants["bias"])
-        biases = learnt[layer.bias_offset :][: 4 * count].view(np.int32)
+        biases = state[layer.bias_offset :][: 4 * count].view(np.int32)
         assert biases.tolist() == reference.biases[name].deltas.tolist(), name
         assert np.abs(biases).max() > 0, name
-        running = learnt[layer.running_offset :][:16].view(np.float32)
+        running = state[layer.running_offset :][:16].view(np.float32)
         assert running[2] == reference.biases[name].running.mean > 0
         if layer.chosen:
-            deltas = learnt[layer.deltas_offset :][: 2 * layer.deltas].view(np.int16)
+            deltas = state[layer.deltas_offset :][: 2 * layer.deltas].view(np.int16)
             assert deltas.tolist() == reference.weights[name].deltas.reshape(-1).tolist(), name
             assert np.abs(deltas).max() > 64
             assert running[0] == reference.weights[name].running.mean
@@ -115,8 +115,8 @@ def test_emulated_cores_compute_the_hosts_bytes(board: str, tmp_path: Path) -> N
     firmware = build_firmware(case.directory, "net", machine, banks, "train", tmp_path / "build")
     steps = OPTIONS.epochs * len(LABELS)
     ran = run_training(firmware, machine, pack_training(case.sample, LABELS, OPTIONS), steps, tmp_path / "run")
-    learnt = case.learnt_on_host()
-    assert ran.learnt[: len(learnt)] == learnt
+    state = case.state_on_host()
+    assert ran.training_state[: len(state)] == state
 
 
 def test_float32_gradients_are_those_of_the_float64_pass() -> None:
@@ -144,13 +144,13 @@ def test_float_and_integer_gradients_teach_nearly_the_same() -> None:
     """Same policy, same steps, same state: after a few steps the deltas point the same way."""
     graph, scheme = network()
     inputs = random_inputs(graph, len(LABELS), seed=3)
-    learnt = []
+    state = []
     for gradients in (INTEGERS, FLOATS):
         trainer = ReferenceTrainer(graph, scheme, CLASSES, gradients)
         trainer.train(lambda i, epoch: inputs[i], LABELS, TrainOptions(epochs=1, rate=0.1))
-        learnt.append({name: tensor.deltas.reshape(-1) for name, tensor in trainer.weights.items()})
-    for name, integer in learnt[0].items():
-        real = learnt[1][name]
+        state.append({name: tensor.deltas.reshape(-1) for name, tensor in trainer.weights.items()})
+    for name, integer in state[0].items():
+        real = state[1][name]
         assert integer @ real > 0.99 * np.linalg.norm(integer) * np.linalg.norm(real) > 0, name
 
 
@@ -177,8 +177,8 @@ def test_float_gradients_take_four_bytes_and_the_state_stays_as_it_is() -> None:
         return sum(p.buffer.bytes for p in lowered.plan.placements if "gradient of" in p.buffer.name)
 
     assert 1.9 < gradient_bytes(plans[1]) / gradient_bytes(plans[0]) <= 2
-    learnt = [lowered.training.learnt_bytes for lowered in plans if lowered.training is not None]
-    assert learnt[0] == learnt[1]
+    state = [lowered.training.training_state_bytes for lowered in plans if lowered.training is not None]
+    assert state[0] == state[1]
 
 
 @pytest.mark.parametrize("board", ["rp2040", "mps2_an385"])

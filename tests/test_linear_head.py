@@ -329,10 +329,10 @@ def test_forget_drops_the_head_and_unlearn_the_layers_too(case: Case, host: Host
     offset, reference = case.lowered.training.head_offset, case.reference()
     host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
     reference.train(case.sample, LABELS, OPTIONS)
-    trained = case.learnt(host)
+    trained = case.training_state(host)
     assert any(trained[offset:])
     host.forget()
-    assert case.learnt(host) == trained[:offset] + bytes(len(trained) - offset)
+    assert case.training_state(host) == trained[:offset] + bytes(len(trained) - offset)
     assert host.infer(case.clean[0]).score == host.infer(case.clean[0]).output.max(), "nothing is enrolled"
     before = reference.head
     assert isinstance(before, LinearHead)
@@ -342,18 +342,18 @@ def test_forget_drops_the_head_and_unlearn_the_layers_too(case: Case, host: Host
         reference.enroll(x, label)
     assert [(a.label, a.score) for a in map(host.infer, case.clean)] == [reference.infer(x) for x in case.clean]
     host.unlearn()
-    assert not any(case.learnt(host))
+    assert not any(case.training_state(host))
 
 
 def test_a_second_training_starts_from_the_means_again(case: Case, host: HostModel) -> None:
     if case.scheme.layers:
         pytest.skip("layers keep what an earlier training taught them")
     host.train(case.sample, LABELS, 3, 0.2)
-    first = case.learnt(host)
+    first = case.training_state(host)
     host.train(case.sample, LABELS[::-1], 3, 0.2)
-    assert case.learnt(host) != first
+    assert case.training_state(host) != first
     host.train(case.sample, LABELS, 3, 0.2)
-    assert case.learnt(host) == first
+    assert case.training_state(host) == first
 
 
 def test_a_head_alone_learns_and_leaves_the_embedding_as_it_was(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def trained(
     case: Case, host: HostModel, copies: int = 0, of: Callable[[int, int], Int8] | None = None
 ) -> tuple[bytes, list[tuple[int, int]]]:
-    """All that was learnt, and the pictures that were asked for, in order."""
+    """The training state, and the pictures that were asked for, in order."""
     asked = []
 
     def sample(index: int, epoch: int) -> Int8:
@@ -72,9 +72,9 @@ def state(case: Case, host: HostModel) -> bytes:
     flash = SimulatedFlash(host.state_bytes)
     host.save(flash)
     prototypes = 2 * CLASSES * (case.graph.tensors[case.graph.features].bytes + 1)
-    assert case.learnt(host).any()
+    assert case.training_state(host).any()
     payload = flash.slot(0)[64:][: int.from_bytes(flash.slot(0)[20:24], "little")]
-    return case.learnt(host).tobytes() + payload[-prototypes:]
+    return case.training_state(host).tobytes() + payload[-prototypes:]
 
 
 # -- pictures ----------------------------------------------------------------------------------
@@ -134,13 +134,13 @@ def test_other_selectors_share_as_far_as_they_look_at_samples(selector: str, tmp
 @pytest.mark.parametrize("copies", [0, 2])
 @pytest.mark.parametrize("calls", [5, COUNT + 5], ids=["enrolling", "measuring"])
 def test_a_selection_that_fails_leaves_a_session_as_new(case: Case, host: HostModel, calls: int, copies: int) -> None:
-    """Whether the application has no picture or its cache no room: nothing is learnt, the next training is whole."""
+    """Whether the application has no picture or its cache no room: nothing is trained, the next training is whole."""
     expected, _ = trained(case, host, copies)
     for broken in ("picture", "cache") if copies else ("picture",):
         host.unlearn()
         with pytest.raises(TinyTrainError, match="status -12"):
             train_with_a_failure(case, host, copies, calls, broken)
-        assert not case.learnt(host).any()
+        assert not case.training_state(host).any()
         assert host.infer(case.clean[0]).features.any()
         assert trained(case, host, copies)[0] == expected
 
@@ -227,5 +227,5 @@ def personalised(
                 )
             )  # fmt: skip
             host.unlearn()
-            assert runs[-1].learnt == trained(case, host, kept)[0]
+            assert runs[-1].training_state == trained(case, host, kept)[0]
     return runs

@@ -133,8 +133,8 @@ def test_no_weights_and_biases_that_are_learnt_leave_the_accumulator(zero: int, 
     bias = node.constants["bias"].astype(np.int64)
     for weight in (-128, 127):
         for moved in (-room, room):
-            learnt = node.constants | {"weights": np.full_like(node.constants["weights"], weight), "bias": bias + moved}
-            assert accumulator_bound(replace(node, constants=learnt), zero) <= INT32_MAX >> shift
+            state = node.constants | {"weights": np.full_like(node.constants["weights"], weight), "bias": bias + moved}
+            assert accumulator_bound(replace(node, constants=state), zero) <= INT32_MAX >> shift
     assert room > (INT32_MAX >> shift) * 0.9
 
 

@@ -138,7 +138,7 @@ def test_purposes_at_the_peak_add_up_to_the_lower_bound() -> None:
         assert use["largest_bytes"][purpose] >= size
     assert all(use["largest_bytes"].values()), "this network's training has buffers of every purpose"
     assert use["largest_bytes"]["loss"] == 160, "two int64 a class"
-    assert use["largest_bytes"]["learnt"] == -(-report["training"]["training_state_bytes"] // 16) * 16
+    assert use["largest_bytes"]["training_state"] == -(-report["training"]["training_state_bytes"] // 16) * 16
     assert report["steps"] == 1 + max(b["last_step"] for b in buffers)
 
 
@@ -147,7 +147,7 @@ def test_every_buffer_has_the_purpose_of_its_name() -> None:
     words = {
         "mask of": "masks", "winners of": "masks", "inputs of": "saved_inputs",
         "gradient of": "gradients", "second gradient": "gradients", "scratch of": "scratch",
-        "parameters of": "parameters", "learnt": "learnt", "loss terms": "loss",
+        "parameters of": "parameters", "training state": "training_state", "loss terms": "loss",
     }  # fmt: skip
     for buffer in report_of(graph, scheme=scheme)["buffers"]:
         expected = [purpose for word, purpose in words.items() if buffer["name"].startswith(word)]

@@ -96,7 +96,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 def train(case: Case, host: HostModel, epochs: int = TRAINING.epochs, seed: int = TRAINING.seed) -> np.ndarray:
     host.train(case.sample, LABELS, epochs, TRAINING.rate, seed)
-    return case.learnt(host)
+    return case.training_state(host)
 
 
 def test_the_compiled_selector_and_macs_are_what_training_uses(case: Case, host: HostModel) -> None:
@@ -135,8 +135,8 @@ def test_the_first_epoch_has_the_channels_with_the_most_fisher_information(case:
 def test_seeds_change_the_draw_and_the_same_seed_repeats_it(case: Case, host: HostModel) -> None:
     def chosen(seed: int) -> tuple[dict[str, list[int]], bytes]:
         host.unlearn()
-        learnt = train(case, host, seed=seed)
-        return case.selected(host), learnt.tobytes()
+        state = train(case, host, seed=seed)
+        return case.selected(host), state.tobytes()
 
     first = chosen(1)
     assert chosen(1) == first

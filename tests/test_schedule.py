@@ -212,11 +212,11 @@ def test_two_candidates_that_read_one_frozen_tensor_each_have_their_buffer() -> 
 
 
 def test_a_layer_may_be_called_like_a_buffer() -> None:
-    """A layer's scratch memory went by the layer's name alone: beside the training state called "learnt", the compiler
+    """A layer's scratch memory went by the layer's name alone: beside the "training state", the compiler
     stopped with a KeyError."""
     b = GraphBuilder((6, 6, 4), seed=3)
     x = b.conv2d(b.input, 8, name="learns")
-    names = ("learnt", "loss terms", "of learns (backward)")
+    names = ("training state", "loss terms", "of learns (backward)")
     for name in names:
         x = b.depthwise(x, (3, 3), pad_before=(1, 1), pad_after=(1, 1), name=name)
     features = b.reshape(b.avg_pool(x))

@@ -34,7 +34,7 @@ from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS
 from tinytrain_compiler.training.norms import weight_norm
 from tinytrain_compiler.training.options import LearningOptions
-from tinytrain_compiler.training.pool import LEARNT
+from tinytrain_compiler.training.pool import TRAINING_STATE
 from tinytrain_compiler.training.scheme import MULTIPLE, Scheme, TrainedLayer
 from tinytrain_compiler.training.selection import LIST_BYTES, Budget, Candidate
 from tinytrain_compiler.training.selectors import FISHER, FISHER_RESAMPLE, SELECTORS, Selector
@@ -91,43 +91,43 @@ class Case:
         whole = self.selection.budget(selector, self.options.macs)
         return replace(whole, pool=pool or whole.pool)
 
-    def learnt(self, host: HostModel) -> np.ndarray:
-        place = self.lowered.plan.scratch[LEARNT]
-        return host.region(place.region)[place.offset : place.offset + self.training.learnt_bytes]
+    def training_state(self, host: HostModel) -> np.ndarray:
+        place = self.lowered.plan.scratch[TRAINING_STATE]
+        return host.region(place.region)[place.offset : place.offset + self.training.training_state_bytes]
 
     def selected(self, host: HostModel) -> dict[str, list[int]]:
         """Channels by candidate, read out of the pool."""
-        learnt = self.learnt(host)
+        state = self.training_state(host)
         found = {}
         for layer in self.training.layers:
             if layer.selected_offset is not None:
-                channels, _, _, chosen, *_ = learnt[layer.selected_offset :][:24].view(np.uint32)
-                found[layer.node.name] = learnt[channels:][: 2 * chosen].view(np.uint16).tolist()
+                channels, _, _, chosen, *_ = state[layer.selected_offset :][:24].view(np.uint32)
+                found[layer.node.name] = state[channels:][: 2 * chosen].view(np.uint16).tolist()
         return found
 
     def selected_by(self, reference: ReferenceTrainer) -> dict[str, list[int]]:
         return {name: list(reference.scheme.layers[name].channels) for name in self.scheme.candidates}
 
     def check(self, host: HostModel, reference: ReferenceTrainer) -> None:
-        """After a training: every byte that was learnt is the reference's."""
-        learnt = self.learnt(host)
+        """After a training: every byte of the training state is the reference's."""
+        state = self.training_state(host)
         assert self.selected(host) == self.selected_by(reference)
         assert any(reference.weights), "some channels learn"
         for layer in self.training.layers:
-            biases = learnt[layer.bias_offset :][: 4 * len(layer.node.constants["bias"])].view(np.int32)
+            biases = state[layer.bias_offset :][: 4 * len(layer.node.constants["bias"])].view(np.int32)
             assert biases.tolist() == reference.biases[layer.node.name].deltas.tolist()
             if layer.node.name in reference.weights:
                 assert layer.selected_offset is not None
                 tensor = reference.weights[layer.node.name]
                 expected = tensor.deltas.reshape(-1)
-                start = int(learnt[layer.selected_offset + 4 :][:4].view(np.uint32)[0])
-                stored = learnt[start:][: self.kept.delta_bytes * len(expected)]
+                start = int(state[layer.selected_offset + 4 :][:4].view(np.uint32)[0])
+                stored = state[start:][: self.kept.delta_bytes * len(expected)]
                 assert stored.view({1: np.int8, 2: np.int16}[self.kept.delta_bytes]).tolist() == expected.tolist()
                 assert np.abs(expected).max() > (64 >> 8 - self.kept.fraction_bits), "the layer must have moved"
-                assert learnt[layer.selected_offset + 16 :][:4].view(np.float32)[0] == tensor.norm
-                assert learnt[layer.running_offset :][:4].view(np.float32)[0] == tensor.running.mean
+                assert state[layer.selected_offset + 16 :][:4].view(np.float32)[0] == tensor.norm
+                assert state[layer.running_offset :][:4].view(np.float32)[0] == tensor.running.mean
         if isinstance(reference.head, LinearHead):
-            head = learnt[self.training.head_offset :][: self.training.head_bytes]
+            head = state[self.training.head_offset :][: self.training.head_bytes]
             assert head[8:].view(np.int16).tolist() == reference.head.deltas.reshape(-1).tolist()
             assert self.training.head_offset + self.training.head_bytes <= self.selection.pool_offset
 
@@ -162,13 +162,13 @@ def test_the_device_chooses_what_the_reference_chooses(
 def test_training_selects_as_compiled_where_nothing_was_selected(case: Case, host: HostModel) -> None:
     host.select(case.sample, LABELS, case.options.selector, 16)
     host.train(case.sample, LABELS, 2, 0.2)
-    explicit = case.learnt(host)
+    explicit = case.training_state(host)
     host.select(case.sample, LABELS)
     host.train(case.sample, LABELS, 2, 0.2)
-    assert (case.learnt(host) == explicit).all(), "options of 0"
+    assert (case.training_state(host) == explicit).all(), "options of 0"
     host.unlearn()
     host.train(case.sample, LABELS, 2, 0.2)
-    assert (case.learnt(host) == explicit).all(), "no selection"
+    assert (case.training_state(host) == explicit).all(), "no selection"
 
 
 def test_a_selector_that_does_not_exist_is_refused(case: Case, host: HostModel) -> None:
@@ -180,10 +180,10 @@ def test_a_selector_that_does_not_exist_is_refused(case: Case, host: HostModel) 
 def test_cached_features_change_nothing_but_the_number_of_pictures(case: Case, host: HostModel) -> None:
     """With as many copies as epochs every picture is the same as without a cache."""
     host.train(case.sample, LABELS, TRAINING.epochs, 0.2)
-    fresh = case.learnt(host)
+    fresh = case.training_state(host)
     host.unlearn()
     host.train(case.sample, LABELS, TRAINING.epochs, 0.2, copies=TRAINING.epochs)
-    assert (case.learnt(host) == fresh).all()
+    assert (case.training_state(host) == fresh).all()
     asked: set[tuple[int, int]] = set()
 
     def sample(index: int, epoch: int) -> Int8:
@@ -292,9 +292,9 @@ def test_emulated_cores_choose_and_learn_the_same_bytes(board: str, selector: st
     ran = run_training(firmware, machine, data, 3 * len(LABELS), tmp_path / "run")
     with case.host() as host:
         host.train(case.sample, LABELS, options.epochs, options.rate, options.seed)
-        learnt = case.learnt(host).tobytes()
+        state = case.training_state(host).tobytes()
         assert any(case.selected(host).values())
-    assert ran.learnt[: len(learnt)] == learnt
+    assert ran.training_state[: len(state)] == state
     passes = 0 if selector == "random" else case.selection.groups
     assert len(ran.fisher) == passes * min(FISHER_SAMPLES, len(LABELS))
     assert ran.stack_bytes < 4096

@@ -139,8 +139,8 @@ def test_deltas_take_one_byte_and_biases_what_they_took() -> None:
     assert nearest is not None
     assert stochastic is not None
     deltas = 16 * 9 * 3
-    assert nearest.learnt_bytes - stochastic.learnt_bytes == deltas
-    assert stochastic.learnt_bytes == 4 * 16 + 16 + deltas
+    assert nearest.training_state_bytes - stochastic.training_state_bytes == deltas
+    assert stochastic.training_state_bytes == 4 * 16 + 16 + deltas
 
 
 def test_an_unknown_rounding_is_refused(tmp_path: Path) -> None:

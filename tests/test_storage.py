@@ -1,4 +1,4 @@
-"""What was learnt survives: saved and loaded byte for byte, whenever power fails, and refused where it does not fit."""
+"""The training state survives: saved and loaded byte for byte, whenever power fails; refused where it does not fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 import subprocess
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +159,7 @@ def test_a_loaded_session_infers_like_the_one_that_was_saved(case: Case, host: H
         other.enroll(case.clean[0], 3)  # whatever it held is gone
         other.load(flash)
         after = [other.infer(x) for x in case.clean]
-        assert case.learnt(other) == case.learnt(host)
+        assert case.training_state(other) == case.training_state(host)
     assert [(a.label, a.score, a.output.tobytes(), a.features.tobytes()) for a in after] == [
         (b.label, b.score, b.output.tobytes(), b.features.tobytes()) for b in before
     ]
@@ -210,8 +210,8 @@ def test_a_slot_is_laid_out_as_the_documentation_says(case: Case, host: HostMode
     flash = SimulatedFlash(host.state_bytes)
     host.train(case.sample, LABELS, 2, 0.2)
     host.save(flash)
-    slot, learnt = flash.slot(0), case.learnt(host)
-    used = learnt.rstrip(b"\0")
+    slot, state = flash.slot(0), case.training_state(host)
+    used = state.rstrip(b"\0")
     magic, version, first, second, classes, size, sequence, crc = struct.unpack_from("<8I", slot)
     plan, graph = case.lowered.training, case.graph
     features = graph.tensors[graph.features].bytes
@@ -222,15 +222,15 @@ def test_a_slot_is_laid_out_as_the_documentation_says(case: Case, host: HostMode
     assert slot[32:64] == bytes(255 - byte for byte in slot[:32])
     assert zlib.crc32(slot[:28] + payload_of(flash)) == crc
     assert payload_of(flash)[: len(used)] == used
-    assert host.state_bytes == state_bytes(CLASSES, features, len(learnt)) == HEADER + -(-size // 32) * 32
+    assert host.state_bytes == state_bytes(CLASSES, features, len(state)) == HEADER + -(-size // 32) * 32
     assert set(slot[HEADER + size :]) <= {0xFF}
     assert flash.slot(1) == b"\xff" * flash.slot_bytes
     assert flash.erases == -(-host.state_bytes // 1024), "no more is erased than the state needs"
     assert flash.programmed_bytes == HEADER + -(-size // 32) * 32
 
 
-def test_zeros_at_the_end_of_what_is_learnt_are_not_written(case: Case, host: HostModel) -> None:
-    """A short state in the place of a longer one, and loaded over a session that has learnt."""
+def test_zeros_at_the_end_of_the_training_state_are_not_written(case: Case, host: HostModel) -> None:
+    """A short state in the place of a longer one, and loaded over a session that was trained."""
     flash = SimulatedFlash(host.state_bytes, erase_bytes=32)
     host.train(case.sample, LABELS, 2, 0.2)
     for _ in range(2):
@@ -245,7 +245,7 @@ def test_zeros_at_the_end_of_what_is_learnt_are_not_written(case: Case, host: Ho
     with case.host() as other:
         other.train(case.sample, LABELS, 2, 0.2)
         other.load(flash)
-        assert not any(case.learnt(other))
+        assert not any(case.training_state(other))
         assert state_of(other) == payload_of(flash)
 
 
@@ -305,6 +305,12 @@ def test_flash_that_reads_differently_a_second_time_leaves_no_mixture(case: Case
 
 def digest(graph: Graph, scheme: Scheme | None, pixels: PixelMap | None = None) -> tuple[int, int]:
     return state_digest(graph, lower(graph, load_board("stm32f746"), "net", CLASSES, scheme).training, pixels)
+
+
+def test_a_digest_does_not_depend_on_the_names_of_fields() -> None:
+    """The names of Python's fields were hashed: renaming one would have made every saved state another model's."""
+    pixels, renamed = PixelMap((1,), (2,)), make_dataclass("Renamed", ["a", "b"])((1,), (2,))
+    assert digest(*network(), renamed) == digest(*network(), pixels)
 
 
 def test_only_the_same_model_has_the_same_digest() -> None:

@@ -1,4 +1,4 @@
-"""Training, with every head: NumPy reference = host C = emulated cores, in every byte of what is learnt."""
+"""Training, with every head: NumPy reference = host C = emulated cores, in every byte of the training state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS, PROTOTYPE, HeadKind
 from tinytrain_compiler.training.options import LearningOptions
 from tinytrain_compiler.training.policies import DEFAULT_RATE
-from tinytrain_compiler.training.pool import LEARNT
+from tinytrain_compiler.training.pool import TRAINING_STATE
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.visits import TrainOptions, visiting_order
 from tools import require_or_skip
@@ -102,10 +102,10 @@ class Case:
     def host(self) -> HostModel:
         return HostModel(self.directory, layout_of(self.graph, self.lowered, "net"))
 
-    def learnt(self, host: HostModel) -> bytes:
-        place, plan = self.lowered.plan.scratch[LEARNT], self.lowered.training
+    def training_state(self, host: HostModel) -> bytes:
+        place, plan = self.lowered.plan.scratch[TRAINING_STATE], self.lowered.training
         assert plan is not None
-        return host.region(place.region)[place.offset : place.offset + plan.learnt_bytes].tobytes()
+        return host.region(place.region)[place.offset : place.offset + plan.training_state_bytes].tobytes()
 
     def reference(self) -> ReferenceTrainer:
         return ReferenceTrainer(self.graph, self.scheme, CLASSES, self.options)
@@ -134,7 +134,7 @@ def reference(case: Case) -> ReferenceTrainer:
 
 
 def head_bytes(trainer: ReferenceTrainer) -> bytes:
-    """What the reference's head has learnt, as the C side lays it out."""
+    """The state of the reference's head, as the C side lays it out."""
     if not isinstance(trainer.head, LinearHead):
         return b""
     running = trainer.head.running
@@ -145,24 +145,24 @@ def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(
     case: Case, host: HostModel, reference: ReferenceTrainer
 ) -> None:
     trained = host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
-    learnt = np.frombuffer(case.learnt(host), np.uint8)
+    state = np.frombuffer(case.training_state(host), np.uint8)
     answers = [host.infer(x) for x in case.clean]
     assert case.lowered.training is not None
     for layer in case.lowered.training.layers:
         name = layer.node.name
         count = len(layer.node.constants["bias"])
-        biases = learnt[layer.bias_offset :][: 4 * count].view(np.int32)
+        biases = state[layer.bias_offset :][: 4 * count].view(np.int32)
         assert biases.tolist() == reference.biases[name].deltas.tolist()
-        running = learnt[layer.running_offset :][:16].view(np.float32)
+        running = state[layer.running_offset :][:16].view(np.float32)
         assert running[2] == reference.biases[name].running.mean
         if layer.chosen:
             kept = case.options.formats.rounding
-            stored = learnt[layer.deltas_offset :][: kept.delta_bytes * layer.deltas]
+            stored = state[layer.deltas_offset :][: kept.delta_bytes * layer.deltas]
             deltas = stored.view({1: np.int8, 2: np.int16}[kept.delta_bytes])
             assert deltas.tolist() == reference.weights[name].deltas.reshape(-1).tolist()
             assert running[0] == reference.weights[name].running.mean
             assert np.abs(deltas).max() > (64 >> 8 - kept.fraction_bits), "the layer must have moved"
-    assert learnt[case.lowered.training.head_offset :].tobytes() == head_bytes(reference)
+    assert state[case.lowered.training.head_offset :].tobytes() == head_bytes(reference)
     tensors = [*reference.weights.values(), *reference.biases.values()]
     saturated = reference.head.saturated if isinstance(reference.head, LinearHead) else 0
     assert trained.saturated == saturated + sum(tensor.saturated for tensor in tensors)
@@ -182,14 +182,14 @@ def test_training_lowers_the_error_and_answers_the_support_set(case: Case, host:
 
 def test_other_labels_teach_something_else(case: Case, host: HostModel) -> None:
     host.train(case.sample, LABELS, 2, 0.2)
-    first = case.learnt(host)
+    first = case.training_state(host)
     host.unlearn()
-    assert not any(case.learnt(host)), "unlearn leaves factory weights"
+    assert not any(case.training_state(host)), "unlearn leaves factory weights"
     host.train(case.sample, [LABELS[1], LABELS[0], *LABELS[2:]], 2, 0.2)
-    assert case.learnt(host) != first
+    assert case.training_state(host) != first
     host.unlearn()
     host.train(case.sample, LABELS, 2, 0.2)
-    assert case.learnt(host) == first, "the same task teaches the same bytes"
+    assert case.training_state(host) == first, "the same task teaches the same bytes"
 
 
 def test_inference_before_training_is_the_pretrained_networks(case: Case, host: HostModel) -> None:
@@ -246,11 +246,11 @@ def cores_learn_like_the_host(case: Case, board: str, tmp_path: Path) -> None:
         host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
         flash = SimulatedFlash(host.state_bytes)
         host.save(flash)
-        learnt = case.learnt(host)
+        state = case.training_state(host)
         prototypes = 2 * CLASSES * (1 + case.graph.tensors[case.graph.features].bytes)
         payload = flash.slot(0)[64:][: int.from_bytes(flash.slot(0)[20:24], "little")]
-    assert any(learnt)
-    assert ran.learnt == learnt + payload[-prototypes:], "trained, saved, and loaded into a new session"
+    assert any(state)
+    assert ran.training_state == state + payload[-prototypes:], "trained, saved, and loaded into a new session"
     assert len(ran.steps) == steps
     parts = list(zip(*ran.steps, strict=True))
     assert all(min(part) > 1000 for part in parts[:2])
@@ -276,17 +276,17 @@ def test_a_session_survives_every_error(case: Case, host: HostModel) -> None:
         host.train(case.sample, [], 1, 0.2)
     host.unlearn()
     host.train(case.sample, LABELS, 1, 0.2)
-    assert case.learnt(host) != bytes(len(case.learnt(host)))
+    assert case.training_state(host) != bytes(len(case.training_state(host)))
     assert not calls, "labels are looked at before any sample"
 
 
 def test_no_rate_is_the_policys_own(case: Case, host: HostModel) -> None:
-    learnt = []
+    state = []
     for rate in (0.0, DEFAULT_RATE, 2 * DEFAULT_RATE):
         host.unlearn()
         host.train(case.sample, LABELS, 2, rate)
-        learnt.append(case.learnt(host))
-    assert learnt[0] == learnt[1] != learnt[2]
+        state.append(case.training_state(host))
+    assert state[0] == state[1] != state[2]
 
 
 @pytest.mark.parametrize("wrong", [0, 2**15])
@@ -325,7 +325,7 @@ def test_a_stopped_training_keeps_what_it_learnt_and_answers(case: Case, host: H
     with pytest.raises(TinyTrainError, match="status -7"):
         host._call("train", ctypes.byref(options), ctypes.byref(wanted), ffi._PROGRESS(stop), None)
     assert len(seen) == 5
-    assert any(case.learnt(host))
+    assert any(case.training_state(host))
     assert all(host.infer(x).label >= 0 for x in case.clean)
 
 

@@ -20,7 +20,7 @@ from tinytrain_compiler.memory import MemoryPlan
 from tinytrain_compiler.ops import weights_of
 from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.targets.host import OPTIMISE
-from tinytrain_compiler.training.pool import LEARNT
+from tinytrain_compiler.training.pool import TRAINING_STATE
 from tinytrain_compiler.training.scheme import Scheme, TrainedLayer
 from tinytrain_compiler.training.visits import TrainOptions
 from tools import require_or_skip
@@ -92,7 +92,7 @@ static int run_{n}(float rate)
     model.learning = &learning;
     session->core.model = &model;
     if ({n}_train(session, &options, &samples, NULL, NULL)) return 1;
-    fwrite(arena + {learnt}, 1, {learnt_bytes}, stdout);
+    fwrite(arena + {training_state}, 1, {training_state_bytes}, stdout);
     return 0;
 }}
 """
@@ -127,7 +127,8 @@ def build_program(
         written.append(lowered)
         inputs = ", ".join("{" + ",".join(map(str, x.tolist())) + "}" for x in inputs_of(graph))
         hidden = ", ".join(f"{start}, {size}" for start, size in runs(lowered.plan))
-        place = {"learnt": lowered.plan.scratch[LEARNT].offset, "learnt_bytes": lowered.training.learnt_bytes}
+        offset = lowered.plan.scratch[TRAINING_STATE].offset
+        place = {"training_state": offset, "training_state_bytes": lowered.training.training_state_bytes}
         parts.append(_RUN_ONE.format(n=f"m{i}", N=f"M{i}", inputs=inputs, hidden=hidden, **place))
     calls = " || ".join(f"run_m{i}(rate)" for i in range(len(cases)))
     main = "const float rate = strtof(argv[argc - 1], NULL);"
@@ -146,12 +147,12 @@ def runs(plan: MemoryPlan) -> list[tuple[int, int]]:
     return [(int(free[a]), b - a) for a, b in itertools.pairwise(starts)]
 
 
-def learnt_by_reference(graph: Graph, scheme: Scheme, lowered: Lowered, rate: float) -> bytes:
-    """The `learnt` buffer as the reference's session would hold it."""
+def state_by_reference(graph: Graph, scheme: Scheme, lowered: Lowered, rate: float) -> bytes:
+    """The training state as the reference's session would hold it."""
     trainer, inputs = ReferenceTrainer(graph, scheme, CLASSES), inputs_of(graph)
     trainer.train(lambda index, epoch: inputs[index], LABELS, TrainOptions(epochs=3, rate=rate, seed=5))
     assert lowered.training is not None
-    buffer = np.zeros(lowered.training.learnt_bytes, np.uint8)
+    buffer = np.zeros(lowered.training.training_state_bytes, np.uint8)
 
     def put(offset: int, values: np.ndarray) -> None:
         data = np.frombuffer(values.tobytes(), np.uint8)
@@ -189,7 +190,7 @@ def test_every_shape_learns_the_references_bytes_inside_its_buffers(
     assert (ran.returncode, ran.stderr.decode()) == (0, "")
     at, moved = 0, 0
     for (graph, scheme), lowered in zip(cases, program.lowered, strict=True):
-        expected = learnt_by_reference(graph, scheme, lowered, rate)
+        expected = state_by_reference(graph, scheme, lowered, rate)
         assert ran.stdout[at : at + len(expected)] == expected, f"{scheme}\n{describe(graph)}"
         at += len(expected)
         moved += np.count_nonzero(np.frombuffer(expected, np.uint8))

@@ -94,7 +94,7 @@ def emulate_training(
     timeout_s: float = 300,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Train on a few test inputs on QEMU and compare every byte that was learnt with this machine's C.
+    """Train on a few test inputs on QEMU and compare every byte of the training state with this machine's C.
 
     Returns policy, head, steps, mismatched_bytes, training_state_bytes, instructions_per_step and of these
     instructions_forward, instructions_loss and instructions_backward (updates included), fisher_samples and the
@@ -112,14 +112,14 @@ def emulate_training(
     with HostModel(model.directory, model.layout) as host:
         options = task.options
         host.train(task.sample, task.labels, options.epochs, options.rate, options.seed)
-        learnt = host.learnt(model.report)
+        state = host.training_state(model.report)
     step = ran.per_step
     found = {
         "policy": model.report["policy"],
         "head": model.report["head"],
         "steps": task.steps,
-        "mismatched_bytes": sum(a != b for a, b in zip(learnt, ran.learnt[: len(learnt)], strict=True)),
-        "training_state_bytes": len(learnt),
+        "mismatched_bytes": sum(a != b for a, b in zip(state, ran.training_state[: len(state)], strict=True)),
+        "training_state_bytes": len(state),
         "instructions_per_step": step.total,
         "instructions_forward": step.forward,
         "instructions_loss": step.loss,

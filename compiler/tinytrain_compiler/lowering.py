@@ -54,7 +54,7 @@ def lower(
     plan = plan_memory(schedule, board.banks, board.stack_bytes + session + LINK_SLACK)
     kernels = kernel_table(graph, prefix)
     flash = flash_use(kernels, board, training)
-    state = state_bytes(classes, features, training.learnt_bytes if training else 0)
+    state = state_bytes(classes, features, training.training_state_bytes if training else 0)
     slots = NoSlots(DECLINED, state) if storage == NONE else plan_slots(board.flash, state, flash.total)
     if isinstance(slots, Slots):
         flash = replace(flash, slots=slots.bytes)

@@ -1,4 +1,4 @@
-"""Ten handwritten digits, learnt from five examples each, on an emulated Cortex-M7: before and after training.
+"""Ten handwritten digits, trained on five examples each, on an emulated Cortex-M7: before and after training.
 
     make demo
 
@@ -237,12 +237,12 @@ def main() -> None:
     console.print("[bold]3. the same C[/] on this machine: same bytes? then all passes over the examples")
     with HostModel(out, model.layout) as host:
         host.train(task.sample, task.labels, EMULATED_EPOCHS, DEFAULT_RATE)
-        learnt = host.learnt(model.report)
-        same = sum(a == b for a, b in zip(learnt, ran.learnt, strict=False))
+        state = host.training_state(model.report)
+        same = sum(a == b for a, b in zip(state, ran.training_state, strict=False))
         host.unlearn()
         host.train(task.sample, task.labels, EPOCHS, DEFAULT_RATE)
         after = task.accuracy(lambda x: host.infer(x).label)
-        chosen = selected_channels(model.report, host.learnt(model.report))
+        chosen = selected_channels(model.report, host.training_state(model.report))
         flash = SimulatedFlash(host.state_bytes)
         host.save(flash)
     scores = fisher_scores(model, task)
@@ -251,20 +251,20 @@ def main() -> None:
     per_inference = round(sum(before.instructions[shown:]) / len(query))
     facts = Table(box=None, show_header=False, padding=(0, 1))
     for name, value in (
-        ("learnt from", f"{SHOTS} examples of each of {CLASSES} digits; the network had never seen one"),
+        ("trained on", f"{SHOTS} examples of each of {CLASSES} digits; the network had never seen one"),
         ("before", f"{share(answers == task.truth)}; chance 10 %): prototypes alone"),
         ("after", f"{share(after)}): {EPOCHS} passes over the examples"),
         ("inference", f"{per_inference:,} instructions"),
         ("SRAM", f"{image.sram_bytes:,} of {sram['budget_bytes']:,} bytes with the stack"),
         ("flash", f"{image.flash_bytes:,} of {model.report['memory']['flash']['budget_bytes']:,} bytes"),
         ("saved", f"{flash.programmed_bytes:,} bytes written, of two slots of {host.state_bytes:,}"),
-        ("bit for bit", f"{same:,} of {len(learnt):,} learnt bytes equal this machine's"),
+        ("bit for bit", f"{same:,} of {len(state):,} bytes of training state equal this machine's"),
     ):
         facts.add_row(name, value)
     console.print(Panel(facts, title="on the emulated Cortex-M7", title_align="left"))
     console.print(phases(ran))
     console.print(choices(model, chosen, scores))
-    if same != len(learnt):
+    if same != len(state):
         raise SystemExit("the emulated core and the host disagree: this is a bug")
     if args.svg:
         console.save_svg(str(args.svg), title="make demo")

@@ -1,8 +1,9 @@
 """What gives a saved state its meaning, as 64 bits: equal for equal compiles, different for any other model.
 
-Hashed are values, not texts, so that a newer compiler which plans memory or writes C differently still accepts what
-an older one's firmware saved. Where it is to run does not count; the meaning of the bytes themselves is
-TT_STATE_VERSION's business, and the number of classes, which a define can change, is stored next to the digest.
+Hashed are values, not texts and not the names of Python's fields, so that a newer compiler which plans memory, writes
+C or names things differently still accepts what an older one's firmware saved. Where it is to run does not count; the
+meaning of the bytes themselves is TT_STATE_VERSION's business, and the number of classes, which a define can change,
+is stored next to the digest.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from ..training.plan import TrainingPlan
 
 
 def state_digest(graph: Graph, training: TrainingPlan | None, pixels: PixelMap | None) -> tuple[int, int]:
-    """tt_model.digest: two words of the SHA-256 of weights, scales and topology, input bytes, what learns and where
-    it lies in `learnt`."""
+    """tt_model.digest: two words of the SHA-256 of weights, scales and topology, input bytes, what is trained and
+    where it lies in the training state."""
     number = {name: i for i, name in enumerate(graph.tensors)}  # topology, not names
     nodes = [
         (node.op, [number[name] for name in node.inputs], number[node.output], node.attributes, node.constants)
@@ -29,28 +30,29 @@ def state_digest(graph: Graph, training: TrainingPlan | None, pixels: PixelMap |
     ]
     tensors = [(tensor.shape, tensor.quantization) for tensor in graph.tensors.values()]
     ends = [number[name] for name in (graph.input, graph.output, graph.features)]
-    learnt = None if training is None else (_learnt(graph, training), _kept(training))
+    state = None if training is None else (_layers(graph, training), _whole(training))
     hashed = hashlib.sha256()
-    _feed(hashed, (tensors, nodes, ends, learnt, pixels))
+    _feed(hashed, (tensors, nodes, ends, state, pixels))
     first = hashed.digest()[:8]
     return int.from_bytes(first[:4], "little"), int.from_bytes(first[4:], "little")
 
 
-def _kept(training: TrainingPlan) -> dict[str, Any]:
-    """Of the whole of `learnt`: its size, which head keeps its own part where, and what the numbers in it are."""
+def _whole(training: TrainingPlan) -> list[Any]:
+    """Of the whole training state: its size, which head keeps its own part where, and what the numbers in it are."""
     head = (training.options.head.name, training.head_offset, training.head_bytes)
     formats = (training.formats.gradients.name, training.formats.rounding.name)
-    return {"bytes": training.learnt_bytes, "head": head, "formats": formats}
+    return [training.training_state_bytes, head, formats]
 
 
-def _learnt(graph: Graph, training: TrainingPlan) -> list[Any]:
+def _layers(graph: Graph, training: TrainingPlan) -> list[Any]:
     """Per trained layer: which node, its choice of channels, and every offset and count of its state."""
-    step = {node.name: i for i, node in enumerate(graph.nodes)}
+    number = {node.name: i for i, node in enumerate(graph.nodes)}
     return [
         (
-            step[layer.node.name],
+            number[layer.node.name],
             training.scheme.layers[layer.node.name],
-            {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer) if f.name != "node"},
+            (layer.chosen, layer.limit, layer.bias_offset, layer.running_offset),
+            (layer.deltas_offset, layer.deltas, layer.selected_offset),
         )
         for layer in training.layers
     ]
@@ -59,7 +61,7 @@ def _learnt(graph: Graph, training: TrainingPlan) -> list[Any]:
 def _feed(hashed: hashlib._Hash, value: Any) -> None:
     """Any nesting of records, mappings, sequences, arrays and scalars; each says its type and length first."""
     if dataclasses.is_dataclass(value):
-        _feed(hashed, {f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+        _feed(hashed, [getattr(value, f.name) for f in dataclasses.fields(value)])
     elif isinstance(value, Mapping):
         _feed(hashed, [(key, value[key]) for key in sorted(value)])
     elif isinstance(value, list | tuple):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ..graph import Graph, Node
 from ..memory import MemoryPlan
 from ..schedule import Activation, BufferSpec, KernelStep, Loss, Moment, Step
-from ..training.layers import LearntLayer
+from ..training.layers import LayerState
 from ..training.plan import TrainingPlan
 from ..training.selection import Candidate
 from .backward_kernels import BackwardKernels
@@ -169,7 +169,7 @@ class StepText:
 
     # -- what trains -----------------------------------------------------------------------------
 
-    def layer(self, node: Node) -> LearntLayer:
+    def layer(self, node: Node) -> LayerState:
         return self._layers[node.name]
 
     def candidate(self, node: Node) -> Candidate:

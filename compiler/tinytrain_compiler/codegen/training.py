@@ -9,7 +9,7 @@ from ..memory import MemoryPlan
 from ..ops import weights_of
 from ..ops.weighted import bias_room
 from ..schedule import InputGradient
-from ..training.layers import LearntLayer
+from ..training.layers import LayerState
 from ..training.norms import bias_norm, bias_units, weight_norm
 from ..training.plan import TrainingPlan
 from ..training.selection import layer_cost
@@ -27,7 +27,7 @@ def training_context(
 ) -> dict[str, Any]:
     """text: writes the steps; offsets are macros of <name>_arena.h."""
     graph, loss, boundary = plan.schedule.graph, plan.loss, plan.boundary.tensor
-    ends = {"learnt": loss.state.name, "loss": loss.working.name, "gradient": loss.gradient.name}
+    ends = {"training_state": loss.state.name, "loss": loss.working.name, "gradient": loss.gradient.name}
     gradients = GRADIENT_TEXT[plan.formats.gradients.name]
     scaled = [s for s in plan.schedule.steps("backward") if isinstance(s, InputGradient) and s.scales]
     blocks = [
@@ -47,7 +47,7 @@ def training_context(
         "variant_headers": headers(functions, host=False),
         "places": {end: memory.scratch[name] for end, name in ends.items()},
         "macros": {end: names.scratch[name] for end, name in ends.items()},
-        "learnt_bytes": plan.learnt_bytes,
+        "state_bytes": plan.training_state_bytes,
         "head_offset": plan.head_offset,
         "head_bytes": plan.head_bytes,
         "rate": plan.options.rate,
@@ -74,11 +74,11 @@ def _selection(plan: TrainingPlan, names: Names) -> dict[str, Any] | None:
         for c in selection.candidates
     ]
     scores = sum(c.channels for c in selection.candidates)
-    end, options = plan.learnt_bytes, plan.options
+    end, options = plan.training_state_bytes, plan.options
     return {"candidates": rows, "plan": selection, "scores": scores, "pool_end": end, "options": options}
 
 
-def _layer(plan: TrainingPlan, names: Names, layer: LearntLayer) -> dict[str, Any]:
+def _layer(plan: TrainingPlan, names: Names, layer: LayerState) -> dict[str, Any]:
     node, graph = layer.node, plan.schedule.graph
     channels = list(plan.scheme.layers[node.name].channels)
     return {
@@ -102,14 +102,14 @@ def _layer(plan: TrainingPlan, names: Names, layer: LearntLayer) -> dict[str, An
     }
 
 
-def _what(layer: LearntLayer) -> str:
+def _what(layer: LayerState) -> str:
     biases = f"{len(layer.node.constants['bias'])} biases"
     if layer.is_candidate:
         return f"up to {layer.limit} input channels, chosen on the device; {biases}"
     return f"{layer.chosen} input channels, {layer.deltas} weights, {biases}"
 
 
-def _tables(plan: TrainingPlan, names: Names, layer: LearntLayer) -> dict[str, Any]:
+def _tables(plan: TrainingPlan, names: Names, layer: LayerState) -> dict[str, Any]:
     """The layer's tables, and the initialisers of its struct's members that hold factors."""
     node, gradients = layer.node, GRADIENT_TEXT[plan.formats.gradients.name]
     scales = node.constants["weight_scales"]

@@ -178,7 +178,7 @@ def _smaller_scheme(scheme: Scheme, inference: Lowered, plan: Plan) -> list[str]
 
     candidates = [(training_of(s), s) for s in smaller_schemes(graph, scheme, may_fit)]
     # The larger the training state, the better, as far as one can say without training it.
-    for training, smaller in sorted(candidates, key=lambda found: -found[0].learnt_bytes):
+    for training, smaller in sorted(candidates, key=lambda found: -found[0].training_state_bytes):
         lowered = _fitting(plan, smaller, options)
         if lowered is None:
             continue

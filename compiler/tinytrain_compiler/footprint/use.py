@@ -69,9 +69,9 @@ def session_bytes(classes: int, features: int, trains: bool) -> int:
     return SESSION_STRUCT + -(-prototypes // 4) * 4
 
 
-def state_bytes(classes: int, features: int, learnt: int) -> int:
+def state_bytes(classes: int, features: int, state: int) -> int:
     """<NAME>_STATE_BYTES: flash that one of the two slots of a saved state needs."""
-    payload = learnt + 2 * classes * (features + 1)
+    payload = state + 2 * classes * (features + 1)
     return (2 + -(-payload // STORAGE_BLOCK)) * STORAGE_BLOCK
 
 

@@ -13,7 +13,7 @@ from .loss import CosineHead
 
 
 class Head(Protocol):
-    """One session's classes, and what the head has learnt about them."""
+    """One session's classes, and what the head keeps of them."""
 
     shots: list[int]
 

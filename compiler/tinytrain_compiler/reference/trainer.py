@@ -152,7 +152,7 @@ class ReferenceTrainer:
     def select(
         self, sample: Callable[[int, int], Int8], labels: Sequence[int], options: SelectOptions, budget: Budget
     ) -> NDArray[np.float32]:
-        """Forget what was learnt and choose the candidates' channels for these samples; returns the table of scores."""
+        """Reset the training state, choose the candidates' channels for these samples; returns the table of scores."""
         self.unlearn()
         scores = np.zeros(sum(c.channels for c in self._candidates), np.float32)
         if options.selector == RANDOM:

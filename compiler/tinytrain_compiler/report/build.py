@@ -108,7 +108,7 @@ def _sram(
 
 def _storage(lowered: Lowered) -> schema.Storage:
     features, training = lowered.graph.tensors[lowered.graph.features].bytes, lowered.training
-    state = state_bytes(lowered.classes, features, training.learnt_bytes if training else 0)
+    state = state_bytes(lowered.classes, features, training.training_state_bytes if training else 0)
     if isinstance(lowered.slots, Slots):
         return schema.Storage(state, schema.SlotFacts(**asdict(lowered.slots)), None)
     return schema.Storage(state, None, schema.NoSlotFacts(**asdict(lowered.slots)))
@@ -147,7 +147,7 @@ def _training(graph: Graph, plan: MemoryPlan, training: TrainingPlan) -> schema.
         gradients=training.formats.gradients.name,
         rounding=kept.name,
         delta_bytes=kept.delta_bytes,
-        training_state_bytes=training.learnt_bytes,
+        training_state_bytes=training.training_state_bytes,
         head_bytes=training.head_bytes,
         fisher_passes=training.fisher_passes,
         masks_bytes=largest["masks"],
@@ -178,7 +178,7 @@ def _selection(training: TrainingPlan, plan: SelectionPlan) -> schema.SelectionF
     offsets = {layer.node.name: layer.selected_offset for layer in training.layers}
     selected = {name: offset for name, offset in offsets.items() if offset is not None}
     return schema.SelectionFacts(
-        pool_bytes=training.learnt_bytes,
+        pool_bytes=training.training_state_bytes,
         usable_bytes=plan.usable_bytes,
         fixed_bytes=plan.pool_offset,
         saved_inputs_bytes=plan.saved_bytes,

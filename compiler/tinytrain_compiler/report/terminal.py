@@ -24,7 +24,7 @@ def _count(value: int) -> str:
 
 PURPOSE_COLOURS = {
     "inference": "blue", "masks": "cyan", "saved_inputs": "yellow", "gradients": "magenta", "scratch": "bright_black",
-    "parameters": "green", "learnt": "red", "loss": "white",
+    "parameters": "green", "training_state": "red", "loss": "white",
 }  # fmt: skip
 FIT_PARTS = {  # of each memory, label: key
     "SRAM": {"arena": "arena_bytes", "session": "session_bytes", "stack": "stack_bytes"},

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from ..runtime_abi import ALIGNMENT
 
-Purpose = Literal["inference", "masks", "saved_inputs", "gradients", "scratch", "parameters", "learnt", "loss"]
+Purpose = Literal["inference", "masks", "saved_inputs", "gradients", "scratch", "parameters", "training_state", "loss"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 

@@ -37,7 +37,7 @@ class Personalisation:
     )
     train: list[Pass]  # all others
     rest: int  # of training, in front of the first sample
-    learnt: bytes  # as HarnessTraining's
+    training_state: bytes  # as HarnessTraining's
 
 
 def run_personalisation(
@@ -56,7 +56,7 @@ def run_personalisation(
     expected = 2 * count + (fisher_passes == 0) + 1 + sum(_STRETCHES[v.what] + (not v.cached) for v in visits)
     run = execute(
         Job(
-            firmware.elf, machine, workdir, {"train.bin": data}, ("learnt.bin",), timeout_s, False, expected, progress
+            firmware.elf, machine, workdir, {"train.bin": data}, ("state.bin",), timeout_s, False, expected, progress
         )
     )  # fmt: skip
     steps = count * options.epochs
@@ -71,7 +71,7 @@ def run_personalisation(
         choice = pieces[max(i for i, v in enumerate(visits) if v.what == "fisher")].pop()
     passes = [Pass(v, sum(p), 0 if v.cached else p[0]) for v, p in zip(visits, pieces, strict=True)]
     select, train = ([p for p in passes if (p.visit.what == "fisher") is chooses] for chooses in (True, False))
-    return Personalisation(enroll, select, choice, train, rest, run.files["learnt.bin"])
+    return Personalisation(enroll, select, choice, train, rest, run.files["state.bin"])
 
 
 # What a pass is counted in, the frozen layers' part left out: forward pass and loss, backward pass, what follows; a

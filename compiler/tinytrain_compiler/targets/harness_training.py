@@ -43,9 +43,9 @@ class Visit(NamedTuple):
 
 @dataclass(frozen=True)
 class HarnessTraining:
-    """What the core learnt, byte for byte, and what it took."""
+    """The training state on the core, byte for byte, and what it took."""
 
-    learnt: bytes  # deltas and running means, prototype sums, shots
+    training_state: bytes  # deltas and running means, prototype sums, shots
     steps: list[StepInstructions]
     fisher: list[StepInstructions]  # of the samples that Fisher information was measured on; without updates
     stack_bytes: int
@@ -110,7 +110,7 @@ def run_training(
     """Run `train` firmware on pack_training's data. Raises TinyTrainError unless it reached its verdict."""
     run = execute(
         Job(
-            firmware.elf, machine, workdir, {"train.bin": data}, ("learnt.bin",), timeout_s, profile, 3 * steps,
+            firmware.elf, machine, workdir, {"train.bin": data}, ("state.bin",), timeout_s, profile, 3 * steps,
             progress,
         )
     )  # fmt: skip
@@ -119,4 +119,4 @@ def run_training(
         raise TinyTrainError(f"{firmware.elf.name} trained {len(counts) // 3} of {steps} steps:\n{run.console}")
     parts = [StepInstructions(*counts[i : i + 3]) for i in range(0, len(counts), 3)]
     first = len(parts) - steps
-    return HarnessTraining(run.files["learnt.bin"], parts[first:], parts[:first], stack_used(run), run.profile)
+    return HarnessTraining(run.files["state.bin"], parts[first:], parts[:first], stack_used(run), run.profile)

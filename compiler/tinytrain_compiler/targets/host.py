@@ -216,9 +216,9 @@ class HostModel:
         self._call("train", ctypes.byref(options), ctypes.byref(samples), _PROGRESS(progress), None)
         return Trained(tuple(errors), saturated)
 
-    def learnt(self, report: Mapping[str, Any]) -> bytes:
-        """All that the layers, the head and selected channels have learnt. report: report.json's, of this model."""
-        place = next(buffer for buffer in report["buffers"] if buffer["purpose"] == "learnt")
+    def training_state(self, report: Mapping[str, Any]) -> bytes:
+        """The training state: the layers', the head's and the selection's. report: report.json's, of this model."""
+        place = next(buffer for buffer in report["buffers"] if buffer["purpose"] == "training_state")
         size = report["training"]["training_state_bytes"]
         return self.region(place["region"])[place["offset"] : place["offset"] + size].tobytes()
 

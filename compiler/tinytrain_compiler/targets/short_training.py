@@ -1,4 +1,4 @@
-"""A few training steps on a model's own test inputs, on an emulated core: what a step costs, and what it learnt."""
+"""A few training steps on a model's own test inputs, on an emulated core: what a step costs, and the training state."""
 
 from __future__ import annotations
 

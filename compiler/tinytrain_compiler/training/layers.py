@@ -13,8 +13,8 @@ from .scheme import Scheme
 
 
 @dataclass(frozen=True)
-class LearntLayer:
-    """Where a trained layer's state lies inside the `learnt` buffer; offsets and counts."""
+class LayerState:
+    """Where a trained layer's state lies inside the training state; offsets and counts."""
 
     node: Node
     chosen: int  # input channels, fixed at compile time; 0 also for a candidate
@@ -42,7 +42,7 @@ class LearntLayer:
         return align(weights), align(4 * biases)
 
 
-def lay_out(graph: Graph, scheme: Scheme, rounding: Rounding) -> tuple[list[LearntLayer], int]:
+def lay_out(graph: Graph, scheme: Scheme, rounding: Rounding) -> tuple[list[LayerState], int]:
     """The trained layers in execution order, one after the other, and the bytes of all."""
     layers, offset = [], 0
     candidates = set(scheme.candidates)
@@ -58,5 +58,5 @@ def lay_out(graph: Graph, scheme: Scheme, rounding: Rounding) -> tuple[list[Lear
         size = rounding.delta_bytes * deltas if selected is None else SELECTED_BYTES
         offset = -(-(deltas_offset + size) // 8) * 8
         limit = scheme.layers[node.name].limit or chosen
-        layers.append(LearntLayer(node, chosen, limit, bias_offset, running_offset, deltas_offset, deltas, selected))
+        layers.append(LayerState(node, chosen, limit, bias_offset, running_offset, deltas_offset, deltas, selected))
     return layers, offset

@@ -9,7 +9,7 @@ from ..graph import Graph, Node
 from ..schedule import Loss, Schedule, align
 from .formats import Formats
 from .freeze_boundary import FreezeBoundary, freeze_boundary
-from .layers import LearntLayer, lay_out
+from .layers import LayerState, lay_out
 from .options import DEFAULT, LearningOptions
 from .pool import SelectionPlan, plan_pool
 from .scheme import Scheme
@@ -22,10 +22,10 @@ class TrainingPlan:
 
     scheme: Scheme
     options: LearningOptions
-    layers: list[LearntLayer]
-    learnt_bytes: int
+    layers: list[LayerState]
+    training_state_bytes: int
     boundary: FreezeBoundary
-    head_offset: int  # of the head's part inside the `learnt` buffer
+    head_offset: int  # of the head's part inside the training state
     head_bytes: int
     selection: SelectionPlan | None
     schedule: Schedule
@@ -40,10 +40,10 @@ class TrainingPlan:
         return self.selection.groups if self.selection is not None and self.options.selector.measures else 0
 
     @cached_property
-    def _by_node(self) -> dict[str, LearntLayer]:
+    def _by_node(self) -> dict[str, LayerState]:
         return {layer.node.name: layer for layer in self.layers}
 
-    def layer(self, node: Node) -> LearntLayer:
+    def layer(self, node: Node) -> LayerState:
         """Of a node that trains."""
         return self._by_node[node.name]
 
@@ -61,9 +61,11 @@ def plan_training(graph: Graph, scheme: Scheme, classes: int, options: LearningO
     layers, head_offset = lay_out(graph, scheme, options.formats.rounding)
     head_bytes = options.head.state_bytes(classes, graph.tensors[graph.features].bytes)
     boundary = freeze_boundary(graph, scheme.layers)
-    learnt_bytes, selection = head_offset + head_bytes, None
+    training_state_bytes, selection = head_offset + head_bytes, None
     if scheme.candidates:
-        selection = plan_pool(graph, scheme, align(learnt_bytes), options)
-        learnt_bytes = selection.pool_bytes
-    schedule = training_schedule(graph, scheme, layers, selection, learnt_bytes, classes, options.formats)
-    return TrainingPlan(scheme, options, layers, learnt_bytes, boundary, head_offset, head_bytes, selection, schedule)
+        selection = plan_pool(graph, scheme, align(training_state_bytes), options)
+        training_state_bytes = selection.pool_bytes
+    schedule = training_schedule(graph, scheme, layers, selection, training_state_bytes, classes, options.formats)
+    return TrainingPlan(
+        scheme, options, layers, training_state_bytes, boundary, head_offset, head_bytes, selection, schedule
+    )

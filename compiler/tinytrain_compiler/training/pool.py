@@ -22,7 +22,7 @@ from .selection import LIST_BYTES, Budget, Candidate, candidates_of
 from .selectors import UNLIMITED, Selector
 
 DEFAULT_LIMIT = 64 * 1024  # of a pool whose size is left open, where the model can do with that
-LEARNT = "learnt"  # deltas and running means of all layers, the head's, and what was selected: live always
+TRAINING_STATE = "training state"  # of all layers, the head and the selection: live always
 SAVED = "saved inputs of selected channels"  # of candidates, handed out with the selection
 
 
@@ -31,13 +31,13 @@ class FisherInput:
     """Where a candidate's whole input waits for the Fisher pass of its group."""
 
     group: int
-    buffer: str  # SAVED, or LEARNT, whose pool holds no deltas yet
+    buffer: str  # SAVED, or TRAINING_STATE, whose pool holds no deltas yet
     offset: int
 
 
 @dataclass(frozen=True)
 class SelectionPlan:
-    """The training pool, and how the Fisher pass borrows it. Offsets are inside the LEARNT buffer."""
+    """The training pool, and how the Fisher pass borrows it. Offsets are inside the training state."""
 
     candidates: list[Candidate]
     pool_bytes: int  # of all
@@ -138,8 +138,8 @@ def plan_pool(graph: Graph, scheme: Scheme, start: int, options: LearningOptions
 
 def _fisher_inputs(sizes: PoolSizes, pool: int) -> tuple[dict[str, FisherInput], int]:
     """(place of each candidate's input by node, passes), filled one pass after the other."""
-    free = {SAVED: sizes.saved, LEARNT: pool - sizes.choosing}
-    begin = {SAVED: 0, LEARNT: sizes.start + sizes.lists}
+    free = {SAVED: sizes.saved, TRAINING_STATE: pool - sizes.choosing}
+    begin = {SAVED: 0, TRAINING_STATE: sizes.start + sizes.lists}
     used = dict.fromkeys(free, 0)
     inputs: dict[str, FisherInput] = {}
     group = 0

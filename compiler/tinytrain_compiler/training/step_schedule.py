@@ -36,8 +36,8 @@ from ..schedule import (
     forward_step,
 )
 from .formats import Formats
-from .layers import LearntLayer
-from .pool import LEARNT, SAVED, SelectionPlan
+from .layers import LayerState
+from .pool import SAVED, TRAINING_STATE, SelectionPlan
 from .scheme import Scheme, backward_nodes
 
 LOSS_SCRATCH = "loss terms"
@@ -45,22 +45,22 @@ LOSS_TERM_BYTES = 16  # two int64 a class
 
 
 def training_schedule(
-    graph: Graph, scheme: Scheme, layers: Sequence[LearntLayer], selection: SelectionPlan | None, learnt_bytes: int,
-    classes: int, formats: Formats,
+    graph: Graph, scheme: Scheme, layers: Sequence[LayerState], selection: SelectionPlan | None,
+    training_state_bytes: int, classes: int, formats: Formats,
 ) -> Schedule:  # fmt: skip
-    """learnt_bytes: of the training state, pool included.
+    """training_state_bytes: of the training state, pool included.
 
     Errors: NoBackwardRuleError naming the operator that lies on the path and has no rule.
     """
-    return _Walk(graph, scheme, layers, selection, learnt_bytes, formats).schedule(classes)
+    return _Walk(graph, scheme, layers, selection, training_state_bytes, formats).schedule(classes)
 
 
 class _Walk:
     """Goes through the backward pass, makes its steps and buffers, and notes what the forward pass must save."""
 
     def __init__(
-        self, graph: Graph, scheme: Scheme, layers: Sequence[LearntLayer], selection: SelectionPlan | None,
-        learnt_bytes: int, formats: Formats,
+        self, graph: Graph, scheme: Scheme, layers: Sequence[LayerState], selection: SelectionPlan | None,
+        training_state_bytes: int, formats: Formats,
     ) -> None:  # fmt: skip
         self._graph, self._formats = graph, formats
         self._layers = {layer.node.name: layer for layer in layers}
@@ -68,8 +68,8 @@ class _Walk:
         self._visited = backward_nodes(graph, scheme)
         self._wanted = {node.output for node in self._visited}  # tensors whose gradient an earlier layer needs
         self._names = BufferNames()
-        self._state = self._names.buffer(LEARNT, learnt_bytes, "learnt", persistent=True)
-        self._shared = {LEARNT: self._state}  # buffers that the Fisher pass borrows
+        self._state = self._names.buffer(TRAINING_STATE, training_state_bytes, "training_state", persistent=True)
+        self._shared = {TRAINING_STATE: self._state}  # buffers that the Fisher pass borrows
         if selection is not None:
             self._shared[SAVED] = self._names.buffer(SAVED, selection.saved_bytes, "saved_inputs")
         self._buffers: list[BufferSpec] = []
@@ -96,7 +96,7 @@ class _Walk:
         step = forward_step(self._graph, node, self._names, self._parameters.get(node.name))
         return [*self._before[node.name], step, *self._after[node.name]]
 
-    def _save_inputs(self, layer: LearntLayer) -> BufferSpec:
+    def _save_inputs(self, layer: LayerState) -> BufferSpec:
         """Where the selected input channels of a layer lie from its forward step to its weight gradient."""
         node = layer.node
         source, before = Activation(node.inputs[0]), self._before[node.name]
@@ -143,7 +143,7 @@ class _Walk:
         self._after[node.name].append(SaveMask(node=node, source=Activation(node.output), mask=mask))
         return [ApplyMask(node=node, mask=mask, gradient=gradient)]
 
-    def _update(self, layer: LearntLayer, gradient: BufferSpec, working: BufferSpec | None) -> list[Step]:
+    def _update(self, layer: LayerState, gradient: BufferSpec, working: BufferSpec | None) -> list[Step]:
         """The updates of a layer, whose parameters the forward pass makes and whose inputs it saves."""
         node = layer.node
         effective = self._effective(layer, f"parameters of {node.name}")
@@ -161,7 +161,7 @@ class _Walk:
         return steps
 
     def _propagate(
-        self, node: Node, layer: LearntLayer | None, gradient: BufferSpec, targets: Sequence[str], kernel: Kernel,
+        self, node: Node, layer: LayerState | None, gradient: BufferSpec, targets: Sequence[str], kernel: Kernel,
         winners: BufferSpec | None, working: BufferSpec | None,
     ) -> list[Step]:  # fmt: skip
         """The kernel writes a new buffer, or a temporary one that is then added to what is already there.
@@ -237,7 +237,7 @@ class _Walk:
         self._after[node.name].append(SaveWinners(node=node, source=source, winners=winners, kernel=kernel))
         return winners
 
-    def _effective(self, layer: LearntLayer, name: str, selecting: bool = False) -> EffectiveParameters:
+    def _effective(self, layer: LayerState, name: str, selecting: bool = False) -> EffectiveParameters:
         weights, biases = layer.parameter_bytes
         target = self._buffer(name, weights + biases, "parameters")
         return EffectiveParameters(
@@ -265,13 +265,13 @@ class _Walk:
             return 0
         return backward_of(node).scratch_bytes(node, self._graph.tensors)
 
-    def _update_scratch(self, layer: LearntLayer | None) -> int:
+    def _update_scratch(self, layer: LayerState | None) -> int:
         """For as many input channels as may train."""
         if layer is None or not layer.learns_weights or not self._formats.gradients.scratch:
             return 0
         return weights_of(layer.node).scratch_bytes(layer.node, self._graph.tensors, layer.limit)
 
-    def _gradient_kernel(self, node: Node, layer: LearntLayer | None) -> Kernel | None:
+    def _gradient_kernel(self, node: Node, layer: LayerState | None) -> Kernel | None:
         """The kernel that takes the node's gradient to its input; None where it is a copy."""
         trained = layer is not None and layer.learns_weights
         kernel = backward_of(node).kernel(node, self._graph.tensors, trained)

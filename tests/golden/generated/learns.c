@@ -11,20 +11,19 @@
 #include "tt_prototype.h"
 #include "learns_train.h"
 
-_Static_assert((sizeof(void *) != 4 || sizeof(tt_session) == 28),
+_Static_assert((sizeof(void *) != 4 || sizeof(tt_session) == 40),
                "the compiler knew another runtime: the session");
 _Static_assert(TT_MAX_REGIONS == 4 && TT_ALIGNMENT == 16 && TT_MAX_SHOTS == 256 && TT_SCORE_BITS == 15,
                "the compiler knew another runtime: limits");
+_Static_assert(TT_FROM_NETWORK == 0 && TT_FROM_HEAD == 1,
+               "the compiler knew another runtime: sources of results");
 _Static_assert(TT_OK == 0 && TT_ERR_ARGUMENT == -1 && TT_ERR_ALIGNMENT == -2 && TT_ERR_MEMORY == -3 && TT_ERR_LABEL ==
                -4 && TT_ERR_FULL == -5 && TT_ERR_POLICY == -6 && TT_ERR_CANCELLED == -7 && TT_ERR_EMPTY == -8 &&
-               TT_ERR_CORRUPT == -9 && TT_ERR_MODEL == -10 && TT_ERR_FORMAT == -11 && TT_ERR_STORAGE == -12,
+               TT_ERR_CORRUPT == -9 && TT_ERR_MODEL == -10 && TT_ERR_FORMAT == -11 && TT_ERR_STORAGE == -12 &&
+               TT_ERR_MISSING == -13,
                "the compiler knew another runtime: status codes");
 _Static_assert(TT_STORAGE_BLOCK == 32 && TT_STATE_VERSION == 2,
                "the compiler knew another runtime: storage");
-_Static_assert(LEARNS_CLASSES > 0, "LEARNS_CLASSES must be positive");
-_Static_assert(sizeof(learns_session) >=
-                   sizeof(tt_session) + 2 * LEARNS_CLASSES * (LEARNS_FEATURES + 1),
-               "the session holds all prototypes");
 
 /* Layers that never change. Shapes are height x width x channels. */
 void learns_prefix(uint8_t *const regions[])
@@ -42,7 +41,7 @@ void learns_suffix(uint8_t *const regions[], int32_t keep)
         const int8_t *const x = r0 + LEARNS_AT_INPUT;
         int8_t *const y = r0 + LEARNS_AT_STEM_OUT;
         tt_conv_params effective;
-        const tt_learn_state state = learns_state_of_stem(r0 + LEARNS_LEARNT);
+        const tt_learn_state state = learns_state_of_stem(r0 + LEARNS_TRAINING_STATE);
         tt_effective(&learns_learn_stem, &state, NULL, (int32_t *)(void *)(r0 + LEARNS_PARAMETERS_OF_STEM + 0),
                      &effective);
         learns_conv2d_3x3_p1111_4x4x2_4(x, y, &effective, r0 + LEARNS_SCRATCH_STEM);
@@ -56,7 +55,7 @@ void learns_suffix(uint8_t *const regions[], int32_t keep)
         const int8_t *const x = r0 + LEARNS_AT_STEM_OUT;
         int8_t *const y = r0 + LEARNS_AT_DEPTHWISE_OUT;
         tt_conv_params effective;
-        const tt_learn_state state = learns_state_of_depthwise(r0 + LEARNS_LEARNT);
+        const tt_learn_state state = learns_state_of_depthwise(r0 + LEARNS_TRAINING_STATE);
         tt_effective(&learns_learn_depthwise, &state, r0 + LEARNS_PARAMETERS_OF_DEPTHWISE,
                      (int32_t *)(void *)(r0 + LEARNS_PARAMETERS_OF_DEPTHWISE + 48), &effective);
         if (keep == TT_KEEP) {
@@ -85,7 +84,7 @@ void learns_suffix(uint8_t *const regions[], int32_t keep)
         const int8_t *const x = r0 + LEARNS_AT_FLATTEN_OUT;
         int8_t *const y = r0 + LEARNS_AT_HIDDEN_OUT;
         tt_conv_params effective;
-        const tt_learn_state state = learns_state_of_hidden(r0 + LEARNS_LEARNT);
+        const tt_learn_state state = learns_state_of_hidden(r0 + LEARNS_TRAINING_STATE);
         tt_effective(&learns_learn_hidden, &state, r0 + LEARNS_PARAMETERS_OF_HIDDEN,
                      (int32_t *)(void *)(r0 + LEARNS_PARAMETERS_OF_HIDDEN + 32), &effective);
         if (keep == TT_KEEP) {
@@ -111,7 +110,7 @@ static void run(uint8_t *const regions[])
     learns_suffix(regions, TT_KEEP_OUTPUT);
 }
 
-static const tt_model model = {
+const tt_model learns_model = {
     .name = "learns",
     .region_count = 1,
     .region_bytes = { 1040 },
@@ -125,28 +124,18 @@ static const tt_model model = {
     .output_bytes = LEARNS_OUTPUT_BYTES,
     .features = LEARNS_FEATURES,
     .features_zero = 5,
-    .classes = LEARNS_CLASSES,
+    .classes = 3,
     .run = run,
     .classify = tt_prototype_classify,
     .state_region = 0,
-    .state_offset = LEARNS_LEARNT,
+    .state_offset = LEARNS_TRAINING_STATE,
     .state_bytes = 168,
-    .head_offset = LEARNS_LEARNT + 168,
+    .head_offset = LEARNS_TRAINING_STATE + 168,
     .head_bytes = 0,
+    .check = tt_check,
     .learning = &learns_learning,
-    .digest = { 0xEC7A04EFu, 0x4C2F5D66u },
+    .digest = { 0x7064BF3Bu, 0x695CF583u },
 };
-
-tt_status learns_init(learns_session *s, void *region0, size_t region0_bytes)
-{
-    if (s == NULL) {
-        return TT_ERR_ARGUMENT;
-    }
-    const tt_region given[] = {
-        { region0, region0_bytes },
-    };
-    return tt_init(&s->core, &model, given, s->sums, s->shots);
-}
 
 int8_t *learns_input(const learns_session *s)
 {

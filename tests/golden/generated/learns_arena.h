@@ -19,7 +19,7 @@
 #define LEARNS_AT_STEM_OUT                          192 /*    0 .. 2           64 */
 #define LEARNS_AT_INPUT                             256 /*    0 .. 0           32 */
 #define LEARNS_PARAMETERS_OF_STEM                   288 /*    0 .. 0           16 */
-#define LEARNS_LEARNT                               368 /*    0 .. 13         176 */
+#define LEARNS_TRAINING_STATE                       368 /*    0 .. 13         176 */
 #define LEARNS_MASK_OF_STEM                        1024 /*    0 .. 13          16 */
 #define LEARNS_SCRATCH_DEPTHWISE                      0 /*    1 .. 1          144 */
 #define LEARNS_AT_DEPTHWISE_OUT                     256 /*    1 .. 2           64 */

@@ -12,10 +12,6 @@
 #include "tt_dsp.h"
 #include "tt_prototype_loss.h"
 
-#if LEARNS_CLASSES > 3
-#error "the arena was planned for 3 classes: compile the model again with --classes"
-#endif
-
 /* --- Weight scales, which gradients are multiplied by on their way to the input --------------- */
 
 static const int16_t scale_values_of_hidden[6] = {
@@ -116,7 +112,7 @@ static void backward(uint8_t *const regions[], tt_rate *rate, const tt_fisher *f
     {
         int16_t *const g = (int16_t *)(void *)(r0 + LEARNS_GRADIENT_OF_HIDDEN_OUT);
         int16_t *const dx = (int16_t *)(void *)(r0 + LEARNS_GRADIENT_OF_FLATTEN_OUT);
-        const tt_learn_state state = learns_state_of_hidden(r0 + LEARNS_LEARNT);
+        const tt_learn_state state = learns_state_of_hidden(r0 + LEARNS_TRAINING_STATE);
         const int32_t magnitude = tt_magnitude(g, 6);
         tt_learn_bias(&learns_learn_hidden, &state, rate, g, 1, exponent, magnitude);
         learns_fully_connected_4_6_weight_gradient(&learns_learn_hidden, &state, rate, g, r0 + LEARNS_INPUTS_OF_HIDDEN,
@@ -151,7 +147,7 @@ static void backward(uint8_t *const regions[], tt_rate *rate, const tt_fisher *f
         int16_t *const g = (int16_t *)(void *)(r0 + LEARNS_GRADIENT_OF_SUM_OUT);
         int16_t *const dx = (int16_t *)(void *)(r0 + LEARNS_SECOND_GRADIENT_OF_STEM_OUT);
         int16_t *const dx2 = (int16_t *)(void *)(r0 + LEARNS_GRADIENT_OF_STEM_OUT);
-        const tt_learn_state state = learns_state_of_depthwise(r0 + LEARNS_LEARNT);
+        const tt_learn_state state = learns_state_of_depthwise(r0 + LEARNS_TRAINING_STATE);
         const int32_t magnitude = tt_magnitude(g, 64);
         tt_learn_bias(&learns_learn_depthwise, &state, rate, g, 16, exponent_of_sum_out, magnitude);
         learns_depthwise_3x3_p1111_4x4x4_weight_gradient(&learns_learn_depthwise, &state, rate, g,
@@ -173,12 +169,18 @@ static void backward(uint8_t *const regions[], tt_rate *rate, const tt_fisher *f
     {
         int16_t *const g = (int16_t *)(void *)(r0 + LEARNS_GRADIENT_OF_STEM_OUT);
         tt_apply_mask(g, (uint32_t *)(void *)(r0 + LEARNS_MASK_OF_STEM), 64);
-        const tt_learn_state state = learns_state_of_stem(r0 + LEARNS_LEARNT);
+        const tt_learn_state state = learns_state_of_stem(r0 + LEARNS_TRAINING_STATE);
         const int32_t magnitude = tt_magnitude(g, 64);
         tt_learn_bias(&learns_learn_stem, &state, rate, g, 16, exponent_of_stem_out, magnitude);
     }
     (void)fisher;
 }
+
+static const tt_layer layers[] = {
+    { &learns_learn_stem, 0, 16 },
+    { &learns_learn_depthwise, 32, 48 },
+    { &learns_learn_hidden, 104, 128 },
+};
 
 const tt_learning learns_learning = {
     .prefix = learns_prefix,
@@ -194,6 +196,8 @@ const tt_learning learns_learning = {
     .head = &tt_prototype_learning,
     .rate = 0.015f,
     .selection = NULL,
+    .layers = layers,
+    .layer_count = 3,
 };
 
 /* --- Kernels --------------------------------------------------------------------------------- */

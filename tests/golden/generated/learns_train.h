@@ -7,6 +7,7 @@
 #ifndef LEARNS_TRAIN_H
 #define LEARNS_TRAIN_H
 
+#include "tt_check.h"
 #include "tt_choice.h"
 
 _Static_assert(sizeof(tt_running) == 8 && sizeof(tt_selected) == 24 && TT_FISHER_SAMPLES == 16 && TT_CLEAN == -1,
@@ -24,12 +25,12 @@ void learns_suffix(uint8_t *const regions[], int32_t keep);
 /* stem */
 extern const tt_learn_params learns_learn_stem;
 
-static inline tt_learn_state learns_state_of_stem(int8_t *learnt)
+static inline tt_learn_state learns_state_of_stem(int8_t *training_state)
 {
-    tt_running *const running = (tt_running *)(void *)(learnt + 16);
+    tt_running *const running = (tt_running *)(void *)(training_state + 16);
     const tt_learn_state state = {
         .delta_bytes = 2,
-        .bias = (int32_t *)(void *)(learnt + 0),
+        .bias = (int32_t *)(void *)(training_state + 0),
         .weight_running = running,
         .bias_running = running + 1,
     };
@@ -40,16 +41,16 @@ static inline tt_learn_state learns_state_of_stem(int8_t *learnt)
 extern const tt_learn_params learns_learn_depthwise;
 extern const uint16_t learns_channels_of_depthwise[2];
 
-static inline tt_learn_state learns_state_of_depthwise(int8_t *learnt)
+static inline tt_learn_state learns_state_of_depthwise(int8_t *training_state)
 {
-    tt_running *const running = (tt_running *)(void *)(learnt + 48);
+    tt_running *const running = (tt_running *)(void *)(training_state + 48);
     const tt_learn_state state = {
         .channels = learns_channels_of_depthwise,
         .chosen = 2,
         .weight_norm = 151.78278f,
-        .deltas = learnt + 64,
+        .deltas = training_state + 64,
         .delta_bytes = 2,
-        .bias = (int32_t *)(void *)(learnt + 32),
+        .bias = (int32_t *)(void *)(training_state + 32),
         .weight_running = running,
         .bias_running = running + 1,
     };
@@ -60,16 +61,16 @@ static inline tt_learn_state learns_state_of_depthwise(int8_t *learnt)
 extern const tt_learn_params learns_learn_hidden;
 extern const uint16_t learns_channels_of_hidden[2];
 
-static inline tt_learn_state learns_state_of_hidden(int8_t *learnt)
+static inline tt_learn_state learns_state_of_hidden(int8_t *training_state)
 {
-    tt_running *const running = (tt_running *)(void *)(learnt + 128);
+    tt_running *const running = (tt_running *)(void *)(training_state + 128);
     const tt_learn_state state = {
         .channels = learns_channels_of_hidden,
         .chosen = 2,
         .weight_norm = 115.879135f,
-        .deltas = learnt + 144,
+        .deltas = training_state + 144,
         .delta_bytes = 2,
-        .bias = (int32_t *)(void *)(learnt + 104),
+        .bias = (int32_t *)(void *)(training_state + 104),
         .weight_running = running,
         .bias_running = running + 1,
     };

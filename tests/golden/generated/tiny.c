@@ -10,20 +10,19 @@
 #include "tiny_kernels.h"
 #include "tt_prototype.h"
 
-_Static_assert((sizeof(void *) != 4 || sizeof(tt_session) == 28),
+_Static_assert((sizeof(void *) != 4 || sizeof(tt_session) == 40),
                "the compiler knew another runtime: the session");
 _Static_assert(TT_MAX_REGIONS == 4 && TT_ALIGNMENT == 16 && TT_MAX_SHOTS == 256 && TT_SCORE_BITS == 15,
                "the compiler knew another runtime: limits");
+_Static_assert(TT_FROM_NETWORK == 0 && TT_FROM_HEAD == 1,
+               "the compiler knew another runtime: sources of results");
 _Static_assert(TT_OK == 0 && TT_ERR_ARGUMENT == -1 && TT_ERR_ALIGNMENT == -2 && TT_ERR_MEMORY == -3 && TT_ERR_LABEL ==
                -4 && TT_ERR_FULL == -5 && TT_ERR_POLICY == -6 && TT_ERR_CANCELLED == -7 && TT_ERR_EMPTY == -8 &&
-               TT_ERR_CORRUPT == -9 && TT_ERR_MODEL == -10 && TT_ERR_FORMAT == -11 && TT_ERR_STORAGE == -12,
+               TT_ERR_CORRUPT == -9 && TT_ERR_MODEL == -10 && TT_ERR_FORMAT == -11 && TT_ERR_STORAGE == -12 &&
+               TT_ERR_MISSING == -13,
                "the compiler knew another runtime: status codes");
 _Static_assert(TT_STORAGE_BLOCK == 32 && TT_STATE_VERSION == 2,
                "the compiler knew another runtime: storage");
-_Static_assert(TINY_CLASSES > 0, "TINY_CLASSES must be positive");
-_Static_assert(sizeof(tiny_session) >=
-                   sizeof(tt_session) + 2 * TINY_CLASSES * (TINY_FEATURES + 1),
-               "the session holds all prototypes");
 
 /* Input to output. Shapes are height x width x channels. */
 static void run(uint8_t *const regions[])
@@ -74,7 +73,7 @@ static void run(uint8_t *const regions[])
     }
 }
 
-static const tt_model model = {
+const tt_model tiny_model = {
     .name = "tiny",
     .region_count = 1,
     .region_bytes = { 288 },
@@ -88,22 +87,10 @@ static const tt_model model = {
     .output_bytes = TINY_OUTPUT_BYTES,
     .features = TINY_FEATURES,
     .features_zero = 5,
-    .classes = TINY_CLASSES,
     .run = run,
     .classify = tt_prototype_classify,
-    .digest = { 0x65754FDEu, 0xA64BD290u },
+    .digest = { 0x9536F364u, 0x41543632u },
 };
-
-tt_status tiny_init(tiny_session *s, void *region0, size_t region0_bytes)
-{
-    if (s == NULL) {
-        return TT_ERR_ARGUMENT;
-    }
-    const tt_region given[] = {
-        { region0, region0_bytes },
-    };
-    return tt_init(&s->core, &model, given, s->sums, s->shots);
-}
 
 int8_t *tiny_input(const tiny_session *s)
 {
