@@ -107,9 +107,6 @@ typedef struct tt_step {
 
 tt_step tt_step_size(const tt_rate *rate, const tt_running *running, float norm);
 
-/* value * 2^exponent for value >= 0: 0 below the smallest normal float, 2^127 above the largest power of two. */
-float tt_scaled(float value, int32_t exponent);
-
 /* What to subtract from a delta for a gradient `value` of output channel o; see tt_move(). */
 typedef struct tt_mover {
     int32_t multiplier; /* below 2^30 */

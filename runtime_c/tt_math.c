@@ -3,7 +3,11 @@
 uint32_t tt_square_root(uint64_t value)
 {
     uint64_t root = 0;
-    for (uint64_t bit = (uint64_t)1 << 62; bit != 0; bit >>= 2) {
+    uint64_t bit = (uint64_t)1 << 62;
+    while (bit > value) {
+        bit >>= 2;
+    }
+    for (; bit != 0; bit >>= 2) {
         if (value >= root + bit) {
             value -= root + bit;
             root = (root >> 1) + bit;

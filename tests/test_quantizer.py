@@ -184,3 +184,18 @@ def test_weights_that_folding_makes_infinite_are_refused_by_name() -> None:
     x = b.node("Relu", b.node("BatchNormalization", x, *parameters, epsilon=0.0, name="norm"))
     with pytest.raises(UnsupportedModelError, match=r"Conv 'stem': folding .* makes its weights infinite"):
         canonicalize(fold_constants(b.build(b.conv(x, 4, 2, name="next"))))
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "image", "one value"])
+def test_agreement_is_of_answers_alone(kind: str) -> None:
+    """The largest of an autoencoder's outputs says nothing, and a low agreement had warned of it."""
+    b = ModelBuilder((1, 12) if kind == "autoencoder" else (1, 3, 8, 8))
+    if kind == "autoencoder":
+        proto, shape = b.build(b.gemm(b.gemm(b.input, 12, 4), 4, 12)), (12,)
+    elif kind == "image":
+        proto, shape = b.build(b.conv(b.input, 3, 2, 1)), (3, 8, 8)
+    else:
+        pooled = b.node("Flatten", b.node("GlobalAveragePool", b.input))
+        proto, shape = b.build(b.gemm(pooled, 3, 1)), (3, 8, 8)
+    samples = np.random.default_rng(0).standard_normal((8, *shape)).astype(np.float32)
+    assert top1_agreement(proto, proto, samples) is None

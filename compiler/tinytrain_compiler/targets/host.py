@@ -32,7 +32,9 @@ GUARD = 64  # bytes on both sides of each region
 GUARD_BYTE = 0xA5
 
 
-class _Result(ctypes.Structure):
+class Result(ctypes.Structure):
+    """tt_result."""
+
     _fields_ = (
         ("label", ctypes.c_int32),
         ("score", ctypes.c_int32),
@@ -146,7 +148,7 @@ class HostModel:
 
     def infer(self, x: Int8) -> Inference:
         """x: int8, the input's bytes in memory order."""
-        result = _Result()
+        result = Result()
         self._call("infer", self._bytes(x), ctypes.byref(result))
         n = self._layout
         return Inference(

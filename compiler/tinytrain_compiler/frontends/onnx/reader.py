@@ -57,9 +57,18 @@ def _quantized(
     return qdq, top1_agreement(proto, qdq, samples.samples)
 
 
-def top1_agreement(float_proto: onnx.ModelProto, qdq_proto: onnx.ModelProto, samples: NDArray[np.float32]) -> float:
-    """Share of samples (n, ...) for which both models have their largest output in the same place, 0 to 1."""
-    first, second = (OrtSession(p).run(samples)[0].reshape(len(samples), -1) for p in (float_proto, qdq_proto))
+def top1_agreement(
+    float_proto: onnx.ModelProto, qdq_proto: onnx.ModelProto, samples: NDArray[np.float32]
+) -> float | None:
+    """Share of samples (n, ...) for which both models have their largest output in the same place, 0 to 1.
+
+    None where the largest output is no answer: a single one, an image, or what an autoencoder makes of its input.
+    """
+    first, second = (OrtSession(p).run(samples)[0] for p in (float_proto, qdq_proto))
+    scores = first[0].size
+    if first[0].squeeze().ndim != 1 or scores == samples[0].size:
+        return None
+    first, second = (values.reshape(len(samples), scores) for values in (first, second))
     return float(np.mean(first.argmax(1) == second.argmax(1)))
 
 
