@@ -52,7 +52,7 @@ typedef enum tt_status {
     TT_ERR_LABEL = -4,     /* a label outside 0 .. classes - 1 */
     TT_ERR_FULL = -5,      /* more than TT_MAX_SHOTS examples of one class */
     TT_ERR_POLICY = -6,    /* the model was compiled with a policy that does not train, or does not choose */
-    TT_ERR_CANCELLED = -7, /* the progress callback stopped the training; what was learnt so far is kept */
+    TT_ERR_CANCELLED = -7, /* the progress callback stopped the training; the training state is kept */
     TT_ERR_EMPTY = -8,     /* nothing is stored, or only a save that never finished */
     TT_ERR_CORRUPT = -9,   /* what is stored is damaged, or no state that this runtime writes */
     TT_ERR_MODEL = -10,    /* what is stored belongs to another model */

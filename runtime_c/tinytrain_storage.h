@@ -20,7 +20,7 @@ extern "C" {
 /* Flash is programmed in whole blocks: no unit that can be programmed may be larger. */
 #define TT_STORAGE_BLOCK 32
 
-/* A slot's bytes: header, commit mark, and what the session holds, rounded up to whole blocks; a state may take less. */
+/* A slot's bytes: header, commit mark, and what the session holds, in whole blocks; a state may take less. */
 #define TT_STATE_BYTES(payload) ((2u + ((payload) + TT_STORAGE_BLOCK - 1u) / TT_STORAGE_BLOCK) * TT_STORAGE_BLOCK)
 
 /* Grows whenever the layout of a saved state, or the meaning of its bytes, changes. */

@@ -87,7 +87,8 @@ static tt_status measure_lists(const tt_stored *stored, const tt_selection *sele
         tt_selected s;
         status = read_selected(stored, c, &s);
         if (status == TT_OK) {
-            status = verdict(s.chosen >= 0 && s.chosen <= (int32_t)c->limit && s.chosen % 4 == 0 && is_size(s.weight_norm));
+            status = verdict(s.chosen >= 0 && s.chosen <= (int32_t)c->limit && s.chosen % 4 == 0 &&
+                             is_size(s.weight_norm));
             *bytes += status == TT_OK ? list_bytes(&s) : 0;
             *chosen |= !is_empty(&s);
         }
@@ -176,7 +177,8 @@ static tt_status check_choice(const tt_stored *stored, const tt_selection *selec
         const int32_t list_inside = s.channels >= selection->pool && s.channels - selection->pool <= lists &&
                                     lists - (s.channels - selection->pool) >= list_bytes(&s) && s.channels % 2 == 0;
         const int32_t saved_inside = s.saved <= selection->saved_bytes &&
-                                     s.saved % 4 == 0 && selection->saved_bytes - s.saved >= (uint32_t)s.chosen * c->saved_bytes;
+                                     s.saved % 4 == 0 &&
+                                     selection->saved_bytes - s.saved >= (uint32_t)s.chosen * c->saved_bytes;
         const int32_t deltas_inside = s.deltas == delta && delta <= end && end - delta >= delta_bytes;
         status = verdict(list_inside && saved_inside && deltas_inside && s.scores == scores);
         if (status == TT_OK) {

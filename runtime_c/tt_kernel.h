@@ -24,8 +24,8 @@ _Static_assert(sizeof(int32_t) == 4 && (int8_t)-128 == -128, "TinyTrain needs tw
  * The vector variant is for studies on application processors: it needs registers of 16 bytes and more, a deep stack,
  * and <name>_kernels_host.c. Whoever compiles that file defines TT_HOST_KERNELS for all files.
  */
-#if defined(TT_HOST_KERNELS) && (defined(__x86_64__) || defined(__aarch64__)) && defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && \
-    !defined(TT_PORTABLE)
+#if defined(TT_HOST_KERNELS) && (defined(__x86_64__) || defined(__aarch64__)) && defined(__GNUC__) && \
+    __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && !defined(TT_PORTABLE)
 #define TT_USE_VECTOR 1
 #else
 #define TT_USE_VECTOR 0

@@ -33,7 +33,7 @@ typedef struct tt_learn_params {
     tt_factors weight_scales;        /* s_w, per output; of candidates for selection */
     tt_factors weight_inverse;       /* 1 / s_w, per output */
     tt_factors bias_inverse;         /* 1 / (s_w s_x), per output */
-    float bias_norm;                 /* of the pretrained biases, times their pace, in units of a delta at scale 1 */
+    float bias_norm;                 /* of the pretrained biases, times their rate multiplier, in deltas at scale 1 */
     int32_t bias_limit;              /* of their deltas: no accumulator can overflow */
 } tt_learn_params;
 

@@ -20,7 +20,7 @@ typedef struct tt_candidate {
     float cost;           /* P_i times this is the layer's score */
 } tt_candidate;
 
-/* What was chosen for a candidate: in RAM, zero before any selection. Offsets are inside the training state, but for `saved`. */
+/* What was chosen for a candidate: in RAM, zero before selection. Offsets are inside the training state, but `saved`. */
 typedef struct tt_selected {
     uint32_t channels; /* uint16_t[chosen]; ascending, until they are drawn anew */
     uint32_t deltas;   /* int16_t[outputs * taps * chosen] */
@@ -57,7 +57,7 @@ typedef struct tt_fisher {
 
 /* --- The head ---------------------------------------------------------------------------------- */
 
-/* How a head learns. What it keeps of its own (tt_model.head_bytes) begins with a tt_running; the rest may be any bytes. */
+/* How a head learns. Its own state (tt_model.head_bytes) begins with a tt_running; the rest may be any bytes. */
 typedef struct tt_head_learning {
     /* Loss of one sample and a step of the head's own weights. gradient: of the loss with respect to the embedding,
      * mantissas; its exponent is returned through the pointer. scratch: 2 * classes.

@@ -3,7 +3,7 @@
 #include "tt_linear.h"
 #include "tt_math.h"
 
-enum { PACE = 8 }; /* how far a step of the head goes, relative to one of a layer */
+enum { HEAD_RATE_MULTIPLIER = 8 }; /* learning rate of the head over that of layers */
 
 /* Logits become errors a[c] = p[c] - [c = label], 15 fraction bits, in place. Returns 1 - p[label]. */
 static int32_t errors_of(const tt_session *s, int32_t label, int64_t *a)
@@ -44,7 +44,8 @@ static int32_t gradient_of(const tt_session *s, const int64_t *a, const int64_t 
             int64_t value = 0;
             for (uint32_t c = 0; c < s->classes.count; c++) {
                 if (s->classes.shots[c] != 0) {
-                    const int32_t p = s->classes.sums[(size_t)c * model->features + i] - model->features_zero * s->classes.shots[c];
+                    const int32_t sum = s->classes.sums[(size_t)c * model->features + i];
+                    const int32_t p = sum - model->features_zero * s->classes.shots[c];
                     value += over_length[c] * p + a[c] * tt_linear_deltas(s, c)[i] * (INT64_C(1) << delta_shift);
                 }
             }
@@ -105,7 +106,7 @@ static int32_t learn(const tt_session *s, tt_rate *rate, const int8_t *features,
         inputs += (uint32_t)(x * x);
     }
     /* The weights start as unit vectors, one a class. */
-    const float scale = (float)(PACE << tt_linear_bits(model)) / 65536.0f;
+    const float scale = (float)(HEAD_RATE_MULTIPLIER << tt_linear_bits(model)) / 65536.0f;
     const float norm = (float)tt_square_root((uint64_t)enrolled << 32) * scale;
     tt_running *const running = (tt_running *)tt_head_state(s);
     const tt_step step = tt_step_size(rate, running, norm);

@@ -62,7 +62,8 @@ static int32_t learn(const tt_session *s, tt_rate *rate, const int8_t *features,
             int64_t sum = 0;
             for (uint32_t c = 0; c < s->classes.count; c++) {
                 if (shots[c] != 0) {
-                    sum += scratch[2 * c] * (s->classes.sums[(size_t)c * model->features + i] - zero * (int32_t)shots[c]);
+                    const int32_t p = s->classes.sums[(size_t)c * model->features + i] - zero * (int32_t)shots[c];
+                    sum += scratch[2 * c] * p;
                 }
             }
             const int64_t value = ((sum - toward * (features[i] - zero)) >> 16) * inverse;

@@ -18,7 +18,7 @@ const char *tt_status_text(tt_status status)
     case TT_ERR_POLICY:
         return "the model was compiled with a policy that does not do this";
     case TT_ERR_CANCELLED:
-        return "the training was stopped; what was learnt so far is kept";
+        return "the training was stopped; the training state is kept";
     case TT_ERR_EMPTY:
         return "nothing is stored";
     case TT_ERR_CORRUPT:

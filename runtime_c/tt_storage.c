@@ -1,4 +1,4 @@
-/* Two slots in flash, written in turn: whenever power fails, one of them is whole. docs/guide/saving.md has the format. */
+/* Two slots in flash, written in turn: whenever power fails, one is whole. docs/reference/storage-format.md. */
 #include "tinytrain_storage.h"
 
 #include <string.h>
@@ -29,12 +29,12 @@ typedef struct access {
     const tt_model *model;
     uint32_t classes;
     tt_region segments[SEGMENTS]; /* the session's state; the payload is these, one after the other */
-    uint32_t least, most;         /* bytes of a payload: without what is learnt, and of all segments */
+    uint32_t least, most;         /* bytes of a payload: without the training state, and of all segments */
 } access;
 
 /* --- CRC-32 of IEEE 802.3 -------------------------------------------------------------------- */
 
-/* Half a byte a step: 64 bytes of table, and a quarter of the steps that single bits take. Inverting is the caller's. */
+/* Half a byte a step: 64 bytes of table, a quarter of the steps that single bits take. Inverting is the caller's. */
 static uint32_t crc32(uint32_t crc, const void *data, size_t bytes)
 {
     static const uint32_t table[16] = {

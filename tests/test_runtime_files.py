@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from test_training import Case
+from tinytrain_compiler import compile_model
 from tinytrain_compiler.resources import RUNTIME
 from tinytrain_compiler.runtime_abi import STATUS, inference_asserts, status_name
 from tinytrain_compiler.runtime_files import GRADIENTS, runtime_files
+from tinytrain_compiler.targets.host import WARNINGS
 from tinytrain_compiler.training.heads import HEADS
 from tools import require_or_skip
 
@@ -93,3 +95,59 @@ def test_a_log_is_compiled_in_where_the_application_brings_one(tmp_path: Path) -
             subprocess.run(command, check=True)
         assert b"tinytrain:" in (tmp_path / "with.o").read_bytes()
         assert b"tinytrain:" not in (tmp_path / "without.o").read_bytes()
+
+
+_TWO = """
+#include "first.h"
+#include "second.h"
+
+static uint8_t arena_first[FIRST_REGION0_BYTES] __attribute__((aligned(TT_ALIGNMENT)));
+static uint8_t arena_second[SECOND_REGION0_BYTES] __attribute__((aligned(TT_ALIGNMENT)));
+static first_session one;
+static second_session other;
+
+static tt_status sample(void *user, uint32_t index, int32_t epoch, int8_t *input, int32_t *label)
+{
+    (void)user;
+    (void)epoch;
+    for (uint32_t i = 0; input != NULL && i < SECOND_INPUT_BYTES; i++) {
+        input[i] = (int8_t)(index * 37 + i);
+    }
+    *label = (int32_t)index;
+    return TT_OK;
+}
+
+int main(void)
+{
+    const tt_train_options options = { .epochs = 1 };
+    const tt_samples samples = { .count = 2, .get = sample };
+    tt_result result;
+    if (first_init(&one, arena_first, sizeof arena_first) != TT_OK ||
+        first_infer(&one, first_input(&one), &result) != TT_OK || result.source != TT_FROM_NETWORK) {
+        return 1;
+    }
+    if (second_init(&other, arena_second, sizeof arena_second) != TT_OK ||
+        second_train(&other, &options, &samples, NULL, NULL) != TT_OK ||
+        second_infer(&other, second_input(&other), &result) != TT_OK || result.source != TT_FROM_HEAD) {
+        return 2;
+    }
+    return 0;
+}
+"""
+
+
+def test_a_model_that_infers_and_one_that_trains_share_a_program(small_model: Path, tmp_path: Path) -> None:
+    """Their runtime folders differ: a program takes the union, each file once."""
+    require_or_skip("cc")
+    compile_model(small_model, "stm32f746", tmp_path / "a", name="first")
+    compile_model(small_model, "stm32f746", tmp_path / "b", name="second", policy="bias", head="linear")
+    runtimes = [{path.name: path for path in (tmp_path / folder / "runtime").iterdir()} for folder in "ab"]
+    assert runtimes[0].keys() - runtimes[1].keys(), "otherwise one folder would do"
+    union = runtimes[0] | runtimes[1]
+    (tmp_path / "main.c").write_text(_TWO)
+    sources = [path for folder in "ab" for path in (tmp_path / folder).glob("*.c") if "kernels_host" not in path.name]
+    sources += [path for name, path in union.items() if name.endswith(".c")]
+    includes = [f"-I{tmp_path / place}" for place in ("a", "b", "a/runtime", "b/runtime")]
+    command = ["cc", "-std=c11", "-O1", *WARNINGS, *includes, str(tmp_path / "main.c"), *map(str, sources)]
+    subprocess.run([*command, "-lm", "-o", str(tmp_path / "program")], check=True)
+    assert subprocess.run([str(tmp_path / "program")], check=False).returncode == 0

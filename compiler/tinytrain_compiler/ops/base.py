@@ -23,7 +23,7 @@ class Operator(ABC):
     """One operator of the quantised graph. Records are stateless; a node carries what varies.
 
     The class, a folder of templates (`templates/kernels/<name>/`), a builder of the importer and its support rule are
-    all there is to an operator; docs/contributing/architecture.md, "Adding an operator", has an example.
+    all there is to an operator; docs/contributing/operator.md has an example.
     """
 
     name: str

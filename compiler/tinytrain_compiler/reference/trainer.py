@@ -7,7 +7,7 @@ only memory that learning keeps is the deltas and two floats a layer. Steps are 
 
 with g the sample's gradient, v the mean of |g|^2 over all samples before it, |w| the pretrained tensor's
 norm, E the first epoch's mean error and N the number of support samples: where all is wrong, an epoch of gradients
-that have nothing in common moves a tensor by rate |w|. As errors shrink, gradients fall below their own history and
+that are uncorrelated moves a tensor by rate |w|. As errors shrink, gradients fall below their own history and
 steps shrink with them.
 docs/reference/numerics.md, "Updates".
 """
