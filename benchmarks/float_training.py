@@ -1,7 +1,7 @@
 """Few-shot training in float with PyTorch's optimisers: what benchmarks/optimizers.py compares. Needs PyTorch.
 
 The network is the canonical float graph up to its embedding. Nodes that no trained layer leads to run once for each
-picture; a training step computes the others, for one sample.
+image; a training step computes the others, for one sample.
 """
 
 from __future__ import annotations
@@ -174,15 +174,15 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {
 
 
 class Task:
-    """An episode as the network's trained part sees it. The same pictures for every optimiser."""
+    """An episode as the network's trained part sees it. The same images for every optimiser."""
 
     def __init__(
         self, network: Network, inputs: Int8, quantization: Quantization, episode: Episode, epochs: int, seed: int
     ) -> None:
         """inputs: int8 (n, H, W, C), support first, then queries."""
 
-        def frozen(pictures: Sequence[Int8]) -> Values:
-            x = torch.stack([torch.tensor(p) for p in pictures])
+        def frozen(images: Sequence[Int8]) -> Values:
+            x = torch.stack([torch.tensor(p) for p in images])
             real = (x.permute(0, 3, 1, 2).float() - quantization.zero_point) * quantization.scale
             return network.frozen(real.contiguous())
 
@@ -210,14 +210,14 @@ class Task:
         optimizer = rule.make(list(trained.values()))
         count, epochs = len(self.labels), len(self._augmented)
         initial = 0.0  # mean error of the first epoch, while it runs of its samples so far
-        for epoch, pictures in enumerate(self._augmented):
+        for epoch, images in enumerate(self._augmented):
             prototypes = self._prototypes(trained)
             total = 0.0
             for done, i in enumerate(visiting_order(count, epoch, self.seed), 1):
                 factor = initial / math.sqrt(count) if rule.scaled else 1.0
                 for group in optimizer.param_groups:
                     group["lr"] = rate * factor * (epochs - epoch) / epochs
-                one = {name: value[i : i + 1] for name, value in pictures.items()}
+                one = {name: value[i : i + 1] for name, value in images.items()}
                 logits = self._logits(self.network.embed(one, trained), prototypes)
                 loss = F.cross_entropy(logits, self.labels[i : i + 1])
                 optimizer.zero_grad()
@@ -227,7 +227,7 @@ class Task:
                 initial = total / done if epoch == 0 else initial
 
     def _prototypes(self, trained: Values) -> Tensor:
-        """Class means of the clean support pictures (way, features), constants of the loss."""
+        """Class means of the clean support images (way, features), constants of the loss."""
         with torch.no_grad():
             features = self.network.embed(self._support, trained)
             return torch.zeros(self.way, features.shape[1]).index_add_(0, self.labels, features)

@@ -152,7 +152,7 @@ def run(study: Study, args: argparse.Namespace) -> None:
     packs, numbers = list(study.packs), range(args.episodes)
     found: dict[str, list[list[float]]] = {optimizer: [] for optimizer in (PROTOTYPES, *FIRST_RATES)}
     for pack in packs:
-        for number in numbers:  # episodes outside: an episode's pictures are prepared once
+        for number in numbers:  # episodes outside: an episode's images are prepared once
             for optimizer in found:
                 study.accuracies(pack, optimizer, rates.get(optimizer, 0), range(number + 1), pack)
         for optimizer, accuracies in found.items():

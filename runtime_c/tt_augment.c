@@ -10,7 +10,7 @@ static int32_t between(uint32_t *state, int32_t low, int32_t high)
     return low + (int32_t)((uint64_t)tt_random_next(state) * (uint32_t)(high - low + 1) >> 32);
 }
 
-/* Move `count` items of `size` bytes by `shift` places; those that enter mirror the picture about its edge item.
+/* Move `count` items of `size` bytes by `shift` places; those that enter mirror the image about its edge item.
  * Items are moved first: the mirror then is about the place where the edge item has come to lie. */
 static void shift_items(int8_t *x, int32_t count, int32_t size, int32_t shift)
 {

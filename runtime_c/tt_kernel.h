@@ -129,7 +129,7 @@ TT_INLINE void tt_patch_row(int8_t *patch, const int8_t *row, int32_t ix, int32_
 }
 
 /*
- * Copy `lanes` neighbouring channels of a picture (height x width x channels) into the inside of a
+ * Copy `lanes` neighbouring channels of an image (height x width x channels) into the inside of a
  * plane of four (rows x columns x 4) whose border holds the padding.
  */
 TT_INLINE void tt_plane4(int8_t *plane, const int8_t *x, int32_t height, int32_t width, int32_t channels, int32_t rows,

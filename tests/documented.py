@@ -107,9 +107,9 @@ def write_stand_ins(folder: Path) -> None:
     episode = {"classes": list(range(5)), "support": rows[:5, :2].tolist(), "query": rows[:5, 2:4].tolist()}
     entry = {"way": 5, "shot": 2, "episodes": [episode] * 2}
     (data / "episodes.json").write_text(json.dumps(dict.fromkeys((*names, "pack"), entry)))
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     for i in range(4):
-        Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).save(folder / "pictures" / f"{i}.png")
+        Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).save(folder / "images" / f"{i}.png")
     board = (ROOT / "boards" / "stm32f746.toml").read_text()
     (folder / "myboard.toml").write_text(board.replace('name = "stm32f746"', 'name = "myboard"', 1))
     (folder / "scheme.toml").write_text("depth = 2\n[fractions]\n2 = 0.5\n")

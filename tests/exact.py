@@ -31,7 +31,7 @@ def _zero(graph: Graph, tensor: str) -> int:
 
 
 def _taps(window: Window, shape: tuple[int, ...], oy: int, ox: int) -> Iterator[tuple[int, int, int, int]]:
-    """(ky, kx, iy, ix) of the taps of one output pixel that lie inside the picture."""
+    """(ky, kx, iy, ix) of the taps of one output pixel that lie inside the image."""
     for ky in range(window.kernel[0]):
         for kx in range(window.kernel[1]):
             iy = oy * window.stride[0] - window.pad_before[0] + ky * window.dilation[0]

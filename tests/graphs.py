@@ -138,7 +138,7 @@ class GraphBuilder:
         name: str | None = None,
         **window: tuple[int, int],
     ) -> str:
-        """ratio: the output's scale in the input's. No kernel: the whole picture."""
+        """ratio: the output's scale in the input's. No kernel: the whole image."""
         tensor = self.tensors[x]
         h, w, c = tensor.shape
         win = Window(kernel, **window) if kernel else Window((h, w), (h, w))

@@ -65,7 +65,7 @@ def wide() -> Graph:
 
 
 def keywords() -> Graph:
-    """A DS-CNN in little: one channel, a tall kernel, averaging over the whole picture, 12 classes."""
+    """A DS-CNN in little: one channel, a tall kernel, averaging over the whole image, 12 classes."""
     b = GraphBuilder((49, 10, 1), zero=80, seed=5)
     x = b.conv2d(b.input, 16, (10, 4), stride=TWO, pad_before=(4, 1), pad_after=(5, 1), zero=-128)
     x = b.conv2d(b.depthwise(x, THREE, **SAME3), 16, limits=(0, 127))

@@ -17,14 +17,14 @@ limits = st.sampled_from([ALL, ALL, ALL, (0, 127), (-128, 50), (-60, 90)])
 
 
 def _side(draw: Draw, extent: int, pads: int) -> int:
-    """A picture's height or width that gives at least one window."""
+    """An image's height or width that gives at least one window."""
     return max(1, extent - pads) + draw(st.sampled_from([0, 0, 1, 2, 3, 5, 7]))
 
 
 def window_of(
     draw: Draw, kernels: st.SearchStrategy[int], dilated: bool = True
 ) -> tuple[dict[str, Any], tuple[int, int]]:
-    """Keyword arguments of a window, pads below the kernel's extent, and a picture's height and width."""
+    """Keyword arguments of a window, pads below the kernel's extent, and an image's height and width."""
     kernel = (draw(kernels), draw(kernels))
     dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 3))) if dilated and draw(st.booleans()) else (1, 1)
     stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
@@ -83,7 +83,7 @@ def depthwise(draw: Draw) -> Graph:
 
 @st.composite
 def fully_connected(draw: Draw) -> Graph:
-    """From a vector, or from a flattened picture."""
+    """From a vector, or from a flattened image."""
     shape = draw(st.one_of(st.tuples(st.integers(1, 130)), st.tuples(*[st.integers(1, 5)] * 3)))
     b = GraphBuilder(shape, zero=draw(zeros), seed=draw(seeds))
     x = b.reshape(b.input) if len(shape) == 3 else b.input
@@ -105,7 +105,7 @@ def add(draw: Draw) -> Graph:
 
 @st.composite
 def avg_pool(draw: Draw) -> Graph:
-    """Windows, and now and then the whole picture."""
+    """Windows, and now and then the whole image."""
     window, size = window_of(draw, st.integers(1, 4), dilated=False)
     del window["dilation"]
     b = GraphBuilder((*size, draw(st.integers(1, 9))), zero=draw(zeros), seed=draw(seeds))

@@ -39,7 +39,7 @@ def pools(b: ModelBuilder) -> str:
     return b.node("GlobalAveragePool", b.node("Relu", x))
 
 
-def flattened_picture(b: ModelBuilder) -> str:
+def flattened_image(b: ModelBuilder) -> str:
     """A Gemm's columns are in NCHW order; the device's memory is not."""
     x = b.node("Relu", b.conv(b.input, 3, 4, 3, strides=[4, 3]))
     x = b.node("Flatten", x)
@@ -72,7 +72,7 @@ def normalised(b: ModelBuilder) -> str:
 
 
 NETWORKS: dict[str, Build] = {
-    f.__name__: f for f in (convolutions, pools, flattened_picture, pooled_classifier, residuals, normalised)
+    f.__name__: f for f in (convolutions, pools, flattened_image, pooled_classifier, residuals, normalised)
 }
 
 
@@ -109,12 +109,12 @@ def test_vector_network_is_within_one_step_of_onnxruntime(tmp_path: Path) -> Non
 
 
 def test_vectors_in_two_memory_orders_are_not_added(tmp_path: Path) -> None:
-    """A flattened picture keeps the device's order, a Gemm's output has the file's."""
+    """A flattened image keeps the device's order, a Gemm's output has the file's."""
     b = ModelBuilder((1, 3, 4, 4))
     flat = b.node("Flatten", b.conv(b.input, 3, 2, 1))
     proto = b.build(b.gemm(b.node("Add", flat, b.gemm(flat, 32, 32)), 32, 5))
     onnx.save(proto, tmp_path / "net.onnx")
-    with pytest.raises(UnsupportedModelError, match=r"Add 'add_\d': it adds a flattened picture to a vector"):
+    with pytest.raises(UnsupportedModelError, match=r"Add 'add_\d': it adds a flattened image to a vector"):
         compile_model(tmp_path / "net.onnx", "stm32f746")
 
 

@@ -44,7 +44,7 @@ def test_draws_cover_their_range_evenly() -> None:
 # -- augmentation --------------------------------------------------------------------------------
 
 
-def picture(shape: tuple[int, ...], seed: int = 0) -> Int8:
+def image(shape: tuple[int, ...], seed: int = 0) -> Int8:
     return np.random.default_rng(seed).integers(-128, 128, shape, np.int8)
 
 
@@ -69,7 +69,7 @@ def by_the_specification(x: Int8, zero: int, seed: int) -> Int8:
 @pytest.mark.parametrize("shape", [(16, 24, 3), (9, 8, 1), (7, 5, 2), (1, 1, 1), (1, 20, 4)])
 @pytest.mark.parametrize("zero", [-128, -5, 0, 127])
 def test_augmentation_follows_its_specification(shape: tuple[int, ...], zero: int) -> None:
-    x = picture(shape)
+    x = image(shape)
     for seed in (1, 99, mix(4), mix(5)):
         assert (augment(x, zero, seed) == by_the_specification(x, zero, seed)).all()
 
@@ -85,13 +85,13 @@ def test_augmentation_golden_values() -> None:
 
 
 def test_no_change_is_the_identity() -> None:
-    x = picture((10, 12, 3))
+    x = image((10, 12, 3))
     for zero in (-128, 0, 31, 127):
         assert (apply(x, zero, Augmentation()) == x).all()
 
 
 def test_shift_and_its_opposite_meet_in_the_middle() -> None:
-    x = picture((16, 16, 2))
+    x = image((16, 16, 2))
     there = apply(x, 0, Augmentation(dy=2, dx=-1))
     assert (there[2:, :-1] == x[:-2, 1:]).all()
     assert (there[0] == there[4]).all()
@@ -100,8 +100,8 @@ def test_shift_and_its_opposite_meet_in_the_middle() -> None:
     assert (back[:-2, 1:] == x[:-2, 1:]).all()
 
 
-def test_mirrored_picture_shifts_the_other_way() -> None:
-    x = picture((16, 24, 3))
+def test_mirrored_image_shifts_the_other_way() -> None:
+    x = image((16, 24, 3))
     left = apply(x, 4, Augmentation(dy=-2, dx=3, contrast=300, brightness=77))
     right = apply(x[:, ::-1].copy(), 4, Augmentation(dy=-2, dx=-3, contrast=300, brightness=77))
     assert (left == right[:, ::-1]).all()
@@ -155,7 +155,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 def test_the_runtime_augments_the_same_bytes(
     runtime: ctypes.CDLL, height: int, width: int, channels: int, zero: int, seed: int
 ) -> None:
-    x = picture((height, width, channels), seed)
+    x = image((height, width, channels), seed)
     guarded = np.full(x.size + 32, 77, np.int8)
     guarded[16:-16] = x.reshape(-1)
     runtime.tt_augment(ctypes.c_void_p(guarded.ctypes.data + 16), height, width, channels, zero, ctypes.c_uint32(seed))

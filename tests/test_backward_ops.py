@@ -150,7 +150,7 @@ def test_input_gradients_are_within_one_percent(family: str) -> None:
 
 
 def test_pools_hand_on_the_whole_gradient() -> None:
-    """Maxima on the border of a picture of lowest values are pixels, not padding."""
+    """Maxima on the border of an image of lowest values are pixels, not padding."""
     b = GraphBuilder((3, 3, 2), zero=-128)
     b.max_pool(b.input, (3, 3), stride=(2, 2), pad_before=(1, 1), pad_after=(1, 1))
     b.avg_pool(b.input, (3, 3), stride=(2, 2), pad_before=(1, 1), pad_after=(1, 1))
@@ -206,7 +206,7 @@ def test_weight_gradients_are_those_of_the_real_operator(family: str, how: tuple
 
 
 def test_rounded_weight_gradients_are_within_one_percent() -> None:
-    """Pictures so large that mantissas lose bits. Rounding half up adds half an unrounded mantissa a pixel, which
+    """Images so large that mantissas lose bits. Rounding half up adds half an unrounded mantissa a pixel, which
     does not cancel where all x - z are positive: 0.4 % here."""
     for side in (48, 96):
         b = GraphBuilder((side, side, 3), zero=-128)

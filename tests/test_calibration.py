@@ -17,7 +17,7 @@ RGB = (1, 3, 8, 10)
 GREY = (1, 1, 8, 10)
 
 
-def pictures(*shape: int, seed: int = 0) -> np.ndarray:
+def random_images(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
@@ -33,8 +33,8 @@ def error_of(source: Path | None, shape: tuple[int, ...] = RGB, **options: Any) 
     return str(caught.value)
 
 
-def test_pictures_of_the_right_size_are_only_normalised(tmp_path: Path) -> None:
-    images = pictures(5, 8, 10, 3)
+def test_images_of_the_right_size_are_only_normalised(tmp_path: Path) -> None:
+    images = random_images(5, 8, 10, 3)
     c = load_calibration(npz(tmp_path, images=images, labels=np.arange(5)), RGB, mean=(1, 2, 3), std=(4, 5, 6))
     expected = (images.transpose(0, 3, 1, 2) - np.float32([1, 2, 3])[:, None, None]) / np.float32([4, 5, 6])[
         :, None, None
@@ -53,20 +53,20 @@ def test_pictures_of_the_right_size_are_only_normalised(tmp_path: Path) -> None:
     height=st.integers(1, 12),
     width=st.integers(1, 12),
 )
-def test_pictures_are_resized_and_recoloured(have: tuple[int, ...], want: int, height: int, width: int) -> None:
+def test_images_are_resized_and_recoloured(have: tuple[int, ...], want: int, height: int, width: int) -> None:
     x = pixels_to_input(np.full((2, height, width, *have), 255, np.uint8), (1, want, 8, 10), 127.5, 127.5)
     assert x.shape == (2, want, 8, 10)
     np.testing.assert_array_equal(x, 1.0)
 
 
 def test_grey_and_colour_as_pil_converts_them() -> None:
-    image = pictures(8, 10, 3)
+    image = random_images(8, 10, 3)
     grey = pixels_to_input(image[None], GREY, 0, 1)[0, 0]
     np.testing.assert_array_equal(grey, np.asarray(Image.fromarray(image).convert("L"), np.float32))
 
 
-def test_a_vector_input_takes_pictures_of_as_many_values() -> None:
-    images = pictures(2, 4, 5)
+def test_a_vector_input_takes_images_of_as_many_values() -> None:
+    images = random_images(2, 4, 5)
     np.testing.assert_array_equal(pixels_to_input(images, (1, 20), 0, 1), images.reshape(2, 20))
     with pytest.raises(UsageError, match="20 values"):
         pixels_to_input(images, (1, 21), 0, 1)
@@ -93,16 +93,16 @@ def test_npy_files(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((4, 640)).astype(np.float32)
     np.save(tmp_path / "v.npy", vectors)
     np.testing.assert_array_equal(load_calibration(tmp_path / "v.npy", (1, 640)).samples, vectors)
-    np.save(tmp_path / "p.npy", pictures(4, 9, 9, 3))
+    np.save(tmp_path / "p.npy", random_images(4, 9, 9, 3))
     assert load_calibration(tmp_path / "p.npy", RGB).samples.shape == (4, 3, 8, 10)
 
 
-def test_a_folder_of_pictures(tmp_path: Path) -> None:
+def test_a_folder_of_images(tmp_path: Path) -> None:
     for i, name in enumerate(["b/2.png", "a/1.jpg", "c/3.BMP", "0.png"]):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         mode = "L" if i % 2 else "RGB"
         Image.new(mode, (20 + i, 30), 10 * i if mode == "L" else (10 * i,) * 3).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     for shape in (RGB, GREY):
         c = load_calibration(tmp_path, shape, mean=0, std=1)
         np.testing.assert_allclose(c.samples.mean((1, 2, 3)), [30, 10, 0, 20], atol=1)  # sorted by path
@@ -131,7 +131,7 @@ def test_generated_noise(shape: tuple[int, ...]) -> None:
         assert (c.samples != load_calibration(None, shape, seed=4).samples).any()
 
 
-def test_noise_has_grey_and_coloured_pictures_and_a_falling_spectrum() -> None:
+def test_noise_has_grey_and_coloured_images_and_a_falling_spectrum() -> None:
     x = load_calibration(None, (1, 3, 32, 32)).samples
     is_grey = (x == x[:, :1]).all((1, 2, 3))
     assert 0 < is_grey.sum() < len(x)
@@ -155,7 +155,7 @@ def test_wrong_options(options: dict[str, Any], named: str) -> None:
 
 def test_sources_that_are_not_there_or_not_readable(tmp_path: Path) -> None:
     assert "does not exist" in error_of(tmp_path / "nowhere.npz")
-    assert "holds no pictures" in error_of(tmp_path)
+    assert "holds no images" in error_of(tmp_path)
     (tmp_path / "data.csv").write_text("1,2")
     assert "neither a folder" in error_of(tmp_path / "data.csv")
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 cut off")
@@ -163,15 +163,15 @@ def test_sources_that_are_not_there_or_not_readable(tmp_path: Path) -> None:
     (tmp_path / "bad.npy").write_bytes(b"")
     assert "bad.npy cannot be read" in error_of(tmp_path / "bad.npy")
     assert "cannot be read" in error_of(npz(tmp_path, images=np.array([{}], dtype=object)))
-    (tmp_path / "p.png").write_bytes(b"\x89PNG no picture")
+    (tmp_path / "p.png").write_bytes(b"\x89PNG no image")
     assert "p.png cannot be read" in error_of(tmp_path)
-    assert "not a grey or RGB picture" in error_of(tmp_path, (1, 640))
+    assert "not a grey or RGB image" in error_of(tmp_path, (1, 640))
 
 
 @settings(max_examples=30, deadline=None)
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_truncated_npz_is_refused(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
-    path = npz(tmp_path_factory.mktemp("cut"), images=pictures(3, 8, 10, 3))
+    path = npz(tmp_path_factory.mktemp("cut"), images=random_images(3, 8, 10, 3))
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     error_of(path)
@@ -196,11 +196,11 @@ def test_arrays_of_the_wrong_shape(tmp_path: Path, arrays: dict[str, Any], shape
         assert f"{key} {np.asarray(array).dtype} {np.shape(array)}" in message
 
 
-def test_pictures_of_the_wrong_kind(tmp_path: Path) -> None:
-    message = error_of(npz(tmp_path, images=pictures(4, 3, 8, 10)))
-    assert "data.npz, images: pictures with 10 channels" in message
+def test_images_of_the_wrong_kind(tmp_path: Path) -> None:
+    message = error_of(npz(tmp_path, images=random_images(4, 3, 8, 10)))
+    assert "data.npz, images: images with 10 channels" in message
     assert "(N, H, W, 3)" in message
-    assert "do not fit" in error_of(npz(tmp_path, images=pictures(4, 8, 8, 3)), (1, 640))
+    assert "do not fit" in error_of(npz(tmp_path, images=random_images(4, 8, 8, 3)), (1, 640))
 
 
 def test_values_that_are_not_numbers(tmp_path: Path) -> None:

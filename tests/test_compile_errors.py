@@ -212,7 +212,7 @@ def test_calibration_that_is_missing_damaged_or_something_else(
         pass
     refuse(small_model, "--calibration", tmp_path / "none.npz", says=["it holds no arrays"])
     (tmp_path / "folder").mkdir()
-    refuse(small_model, "--calibration", tmp_path / "folder", says=["holds no pictures"])
+    refuse(small_model, "--calibration", tmp_path / "folder", says=["holds no images"])
 
 
 def test_unknown_option_and_missing_board(run_cli: Cli, small_model: Path) -> None:

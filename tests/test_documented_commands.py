@@ -21,7 +21,7 @@ SCRIPTS = [c for c in COMMANDS if c.words[0] == "python"]
 # What stands for the words of a command of ours: (word, or what its option takes) -> a stand-in.
 FILES = {
     "model.onnx": "model.onnx", "MODEL.onnx": "model.onnx", "MODEL": "model.onnx",
-    "mynet": "DIR", "DIR": "DIR", "pictures/": "pictures", "PACK.npz": "DATA/pack.npz",
+    "mynet": "DIR", "DIR": "DIR", "images/": "images", "PACK.npz": "DATA/pack.npz",
     "pack.npz": "DATA/pack.npz", "FILE.npz": "DATA/pack.npz", "FILE.json": "DATA/episodes.json",
     "my_board.toml": "myboard.toml", "myboard.toml": "myboard.toml", "scheme.toml": "scheme.toml",
     "FILE": "scheme.toml", "FILE.toml": "scheme.toml", "R": "0.01", "N": "1", "KIB": "4",

@@ -119,7 +119,7 @@ def episodes(pack: Pack) -> list[Episode]:
 
 
 class Recorder(HostLearner):
-    """Prototypes, and a record of everything it was shown. Enrols its augmented pictures, so they matter."""
+    """Prototypes, and a record of everything it was shown. Enrols its augmented images, so they matter."""
 
     log: list[Any] = []  # noqa: RUF012  (shared on purpose)
 
@@ -220,7 +220,7 @@ def test_every_policy_sees_the_same(model: CompiledModel, pack: Pack, episodes: 
     clean = [entry[2] for entry in Recorder.log if entry[0] == "train" and entry[1] == CLEAN]
     augmented = [entry[2] for entry in Recorder.log if entry[0] == "train" and entry[1] >= 0]
     assert clean == enrolled
-    assert len(set(augmented)) == len(augmented) == 36  # a new picture for every sample, epoch and episode
+    assert len(set(augmented)) == len(augmented) == 36  # a new image for every sample, epoch and episode
 
 
 def test_an_episode_does_not_depend_on_the_others(model: CompiledModel, pack: Pack, episodes: list[Episode]) -> None:

@@ -258,15 +258,15 @@ def test_scales_are_floats(compiled_small: Artifacts) -> None:
         assert line.endswith("f"), line
 
 
-def test_pixels_are_offered_where_calibration_was_pictures(
+def test_pixels_are_offered_where_calibration_was_images(
     small_model: Path, compiled_small: Artifacts, tmp_path: Path
 ) -> None:
-    """A model that takes floats, such as spectra, may have an input of a picture's shape."""
+    """A model that takes floats, such as spectra, may have an input of an image's shape."""
     rng = np.random.default_rng(0)
     height, width, channels = compiled_small.graph.tensors[compiled_small.graph.input].shape
-    np.savez(tmp_path / "pictures.npz", images=rng.integers(0, 256, (8, height, width, channels), np.uint8))
+    np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (8, height, width, channels), np.uint8))
     np.savez(tmp_path / "floats.npz", x=rng.normal(size=(8, channels, height, width)).astype(np.float32))
-    for name, offered in (("pictures", True), ("floats", False)):
+    for name, offered in (("images", True), ("floats", False)):
         files = compile_model(small_model, "stm32f746", name="net", calibration=tmp_path / f"{name}.npz").files
         text = files["net.h"].decode()
         assert ("_pixel(" in text) == offered

@@ -23,7 +23,7 @@ from tinytrain_compiler.training.formats import NEAREST, STOCHASTIC
 from tools import require_or_skip
 
 ONE = (1, 1)
-# Picture and channels, outputs (None: depthwise), kernel and what else a builder takes.
+# Image and channels, outputs (None: depthwise), kernel and what else a builder takes.
 SHAPES: list[tuple[tuple[int, int, int], int | None, tuple[int, int], dict[str, Any]]] = [
     ((1, 1, 1), 1, (1, 1), {}),
     ((1, 1, 12), 7, (1, 1), {}),

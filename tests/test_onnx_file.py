@@ -58,7 +58,7 @@ def test_folder_and_empty_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        (b"\x89PNG\r\n\x1a\n" + bytes(40), "PNG picture"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "PNG image"),
         (b"\x1c\x00\x00\x00TFL3" + bytes(40), "TensorFlow Lite"),
         (b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5"),
         (b"PK\x03\x04" + bytes(40), "ZIP archive"),

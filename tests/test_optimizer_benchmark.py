@@ -1,4 +1,4 @@
-"""benchmarks/optimizers.py on the example network and pictures made here. Only this needs PyTorch."""
+"""benchmarks/optimizers.py on the example network and images made here. Only this needs PyTorch."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_the_command_tunes_compares_and_resumes(
 ) -> None:
     rng = np.random.default_rng(2)
     labels = np.repeat(np.arange(3), 4)
-    pictures = rng.integers(0, 256, (3, 1, 8, 8, 3)) * 3 // 4 + rng.integers(0, 64, (3, 4, 8, 8, 3))
-    np.savez(tmp_path / "made.npz", images=pictures.reshape(12, 8, 8, 3).astype(np.uint8), labels=labels)
+    images = rng.integers(0, 256, (3, 1, 8, 8, 3)) * 3 // 4 + rng.integers(0, 64, (3, 4, 8, 8, 3))
+    np.savez(tmp_path / "made.npz", images=images.reshape(12, 8, 8, 3).astype(np.uint8), labels=labels)
     rows = np.arange(12).reshape(3, 4).tolist()
     episode = {"classes": [0, 1, 2], "support": [row[:2] for row in rows], "query": [row[2:] for row in rows]}
     episodes = {"made": {"way": 3, "shot": 2, "episodes": [episode] * 3}}

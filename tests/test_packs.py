@@ -27,14 +27,14 @@ def save(folder: Path, name: str = "dots", **arrays: Any) -> Path:
     return file
 
 
-def pictures(count: int = 40, classes: int = 4, shape: tuple[int, ...] = (9, 11, 3)) -> dict[str, Any]:
+def random_images(count: int = 40, classes: int = 4, shape: tuple[int, ...] = (9, 11, 3)) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, *shape), np.uint8)
     return {"images": images, "labels": np.arange(count, dtype=np.int16) % classes}
 
 
 def pack_of(count: int = 40, classes: int = 4, groups: np.ndarray | None = None) -> Pack:
-    given = pictures(count, classes)
+    given = random_images(count, classes)
     names = tuple("abcdefgh"[:classes])
     return Pack("dots", given["images"], given["labels"].astype(np.int64), names, "dots.npz (images)", groups)
 
@@ -42,9 +42,11 @@ def pack_of(count: int = 40, classes: int = 4, groups: np.ndarray | None = None)
 # -- packs ---------------------------------------------------------------------------------------
 
 
-def test_pictures_with_names_and_groups(tmp_path: Path) -> None:
+def test_images_with_names_and_groups(tmp_path: Path) -> None:
     track = np.arange(40) // 2
-    file = save(tmp_path, **pictures(), class_names=np.array(list("wxyz")), track=track, source=np.array(["f"] * 40))
+    file = save(
+        tmp_path, **random_images(), class_names=np.array(list("wxyz")), track=track, source=np.array(["f"] * 40)
+    )
     pack = load_pack(file)
     assert (pack.name, pack.class_names, pack.source) == ("dots", ("w", "x", "y", "z"), "dots.npz (images)")
     assert pack.is_images
@@ -71,17 +73,17 @@ LABELS = np.arange(40) % 4
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"images": pictures()["images"]}, "no `labels`"),
+        ({"images": random_images()["images"]}, "no `labels`"),
         ({"labels": LABELS}, "no `images` and no float array"),
         ({"labels": LABELS, "images": np.zeros((40, 3, 3))}, "uint8"),
         ({"labels": LABELS, "images": np.zeros((40, 9), np.uint8)}, r"\(N, H, W\)"),
-        ({"labels": LABELS[:-1], "images": pictures()["images"]}, "39 labels"),
+        ({"labels": LABELS[:-1], "images": random_images()["images"]}, "39 labels"),
         ({"labels": LABELS, "images": np.zeros((40, 0, 9), np.uint8)}, "shape"),
-        ({"labels": LABELS * 0.5, "images": pictures()["images"]}, "whole numbers"),
-        ({"labels": LABELS - 1, "images": pictures()["images"]}, "numbered from 0"),
+        ({"labels": LABELS * 0.5, "images": random_images()["images"]}, "whole numbers"),
+        ({"labels": LABELS - 1, "images": random_images()["images"]}, "numbered from 0"),
         ({"labels": LABELS, "a": np.ones((40, 2)), "b": np.ones((40, 2))}, "several float arrays"),
-        ({"labels": LABELS, **pictures(), "class_names": np.array(["a", "b"])}, "labels go up to 3"),
-        ({"labels": LABELS[:0], "images": pictures()["images"][:0]}, "labels"),
+        ({"labels": LABELS, **random_images(), "class_names": np.array(["a", "b"])}, "labels go up to 3"),
+        ({"labels": LABELS[:0], "images": random_images()["images"][:0]}, "labels"),
     ],
 )
 def test_wrong_packs_say_what_is_wrong(tmp_path: Path, arrays: dict[str, Any], said: str) -> None:
@@ -106,7 +108,7 @@ def test_files_that_are_no_packs(tmp_path: Path) -> None:
 # -- device bytes --------------------------------------------------------------------------------
 
 
-def test_pictures_become_the_bytes_of_the_generated_header(model: CompiledModel) -> None:
+def test_images_become_the_bytes_of_the_generated_header(model: CompiledModel) -> None:
     images = np.random.default_rng(1).integers(0, 256, (5, 12, 12, 3), np.uint8)
     pack = Pack("p", images, np.zeros(5, np.int64), ("a",), "p.npz (images)")
     tensor = model.graph.tensors[model.graph.input]
@@ -119,7 +121,7 @@ def test_pictures_become_the_bytes_of_the_generated_header(model: CompiledModel)
     assert np.abs(difference).max() <= 1  # ties are rounded differently
 
 
-def test_small_and_grey_pictures_are_fitted(model: CompiledModel) -> None:
+def test_small_and_grey_images_are_fitted(model: CompiledModel) -> None:
     images = np.full((2, 5, 7), 200, np.uint8)
     pack = Pack("p", images, np.zeros(2, np.int64), ("a",), "p.npz (images)")
     inputs = to_inputs(pack, [0, 1], model)

@@ -1,4 +1,4 @@
-"""Training that selects by itself: it asks for no picture twice that it can keep, and learns the same bytes."""
+"""Training that selects by itself: it asks for no image twice that it can keep, and learns the same bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CLEAN = -1
 SMALL = 896  # bytes of a pool that takes two Fisher passes a sample
 
 
-def pictures(case: Case) -> Callable[[int, int], Int8]:
+def images(case: Case) -> Callable[[int, int], Int8]:
     """COUNT different ones, and as many copies of each as there are epochs."""
 
     def sample(index: int, epoch: int) -> Int8:
@@ -56,12 +56,12 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def trained(
     case: Case, host: HostModel, copies: int = 0, of: Callable[[int, int], Int8] | None = None
 ) -> tuple[bytes, list[tuple[int, int]]]:
-    """The training state, and the pictures that were asked for, in order."""
+    """The training state, and the images that were asked for, in order."""
     asked = []
 
     def sample(index: int, epoch: int) -> Int8:
         asked.append((index, epoch))
-        return (of or pictures(case))(index, epoch)
+        return (of or images(case))(index, epoch)
 
     host.train(sample, LABELS, EPOCHS, OPTIONS.rate, OPTIONS.seed, copies)
     return state(case, host), asked
@@ -77,7 +77,7 @@ def state(case: Case, host: HostModel) -> bytes:
     return case.training_state(host).tobytes() + payload[-prototypes:]
 
 
-# -- pictures ----------------------------------------------------------------------------------
+# -- images ------------------------------------------------------------------------------------
 
 
 def test_what_selection_computed_training_does_not_ask_for_again(case: Case, host: HostModel) -> None:
@@ -104,9 +104,9 @@ def test_the_emulator_is_told_the_same_order(case: Case, host: HostModel, copies
 
 @pytest.mark.parametrize("copies", [0, 1, 2, EPOCHS])
 def test_an_explicit_selection_leads_to_the_same_bytes(case: Case, host: HostModel, copies: int) -> None:
-    """It keeps nothing for a training: that asks for all pictures again."""
+    """It keeps nothing for a training: that asks for all images again."""
     sharing, asked = trained(case, host, copies)
-    host.select(pictures(case), LABELS, seed=OPTIONS.seed)
+    host.select(images(case), LABELS, seed=OPTIONS.seed)
     explicit, again = trained(case, host, copies)
     assert explicit == sharing
     assert again[:COUNT] == [(index, CLEAN) for index in range(COUNT)]
@@ -124,7 +124,7 @@ def test_other_selectors_share_as_far_as_they_look_at_samples(selector: str, tmp
             sharing, asked = trained(case, host, copies)
             measured = passes * len(MEASURED)
             assert len(asked) == (COUNT * (1 + EPOCHS) if copies else COUNT * (1 + 2 * EPOCHS) + measured)
-            host.select(pictures(case), LABELS, seed=OPTIONS.seed)
+            host.select(images(case), LABELS, seed=OPTIONS.seed)
             assert trained(case, host, copies)[0] == sharing
 
 
@@ -134,9 +134,9 @@ def test_other_selectors_share_as_far_as_they_look_at_samples(selector: str, tmp
 @pytest.mark.parametrize("copies", [0, 2])
 @pytest.mark.parametrize("calls", [5, COUNT + 5], ids=["enrolling", "measuring"])
 def test_a_selection_that_fails_leaves_a_session_as_new(case: Case, host: HostModel, calls: int, copies: int) -> None:
-    """Whether the application has no picture or its cache no room: nothing is trained, the next training is whole."""
+    """Whether the application has no image or its cache no room: nothing is trained, the next training is whole."""
     expected, _ = trained(case, host, copies)
-    for broken in ("picture", "cache") if copies else ("picture",):
+    for broken in ("image", "cache") if copies else ("image",):
         host.unlearn()
         with pytest.raises(TinyTrainError, match="status -12"):
             train_with_a_failure(case, host, copies, calls, broken)
@@ -146,8 +146,8 @@ def test_a_selection_that_fails_leaves_a_session_as_new(case: Case, host: HostMo
 
 
 def train_with_a_failure(case: Case, host: HostModel, copies: int, calls: int, broken: str) -> None:
-    """The application fails after so many pictures, or after so many features that were stored."""
-    left = {"picture": calls if broken == "picture" else 1000, "cache": calls if broken == "cache" else 1000}
+    """The application fails after so many images, or after so many features that were stored."""
+    left = {"image": calls if broken == "image" else 1000, "cache": calls if broken == "cache" else 1000}
 
     def answer(what: str) -> int:
         left[what] -= 1
@@ -157,9 +157,9 @@ def train_with_a_failure(case: Case, host: HostModel, copies: int, calls: int, b
         label[0] = LABELS[index]  # type: ignore[call-overload]
         if not target:
             return 0
-        flat = np.ascontiguousarray(pictures(case)(index, epoch))
+        flat = np.ascontiguousarray(images(case)(index, epoch))
         ctypes.memmove(target, flat.ctypes.data, flat.size)
-        return answer("picture")
+        return answer("image")
 
     def store(user: int, slot: int, features: ctypes.c_void_p, size: int) -> int:
         return answer("cache")
@@ -222,7 +222,7 @@ def personalised(
         for kept in copies:
             runs.append(
                 run_personalisation(
-                    firmware, machine, pictures(case), LABELS, OPTIONS, case.options.head, fisher_passes, kept,
+                    firmware, machine, images(case), LABELS, OPTIONS, case.options.head, fisher_passes, kept,
                     directory / str(kept),
                 )
             )  # fmt: skip

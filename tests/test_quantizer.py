@@ -72,7 +72,7 @@ LAYERS: dict[str, Build] = {
     "global pool, flatten, gemm, softmax": lambda b: b.node(
         "Softmax", b.gemm(b.node("Flatten", b.node("GlobalAveragePool", b.conv(b.input, 3, 4))), 4, 5)
     ),
-    "flatten a picture": lambda b: b.gemm(b.node("Flatten", b.input), 192, 5, bias=False),
+    "flatten an image": lambda b: b.gemm(b.node("Flatten", b.input), 192, 5, bias=False),
     "softmax over channels": lambda b: b.node("Softmax", b.conv(b.input, 3, 4), axis=1),
     "shared bias": lambda b: b.node(
         "Add",

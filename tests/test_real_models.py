@@ -107,7 +107,7 @@ def test_emulated_m7_is_the_reference_within_its_instructions(compiled: Compiled
 @pytest.mark.parametrize("board", ["nrf52840dk", "mps2_an385"])
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in BACKBONES else name for name in MODELS]
-)  # the smaller pictures' backbones are the same layers
+)  # the smaller images' backbones are the same layers
 def test_emulated_m4_and_m3_are_the_reference(compiled: Compiled, name: str, board: str) -> None:
     require_or_skip("arm-none-eabi-gcc", "qemu-system-arm", "cc")
     found = emulate(compiled(name), INPUTS, core_of=load_board(board))
@@ -118,8 +118,8 @@ def test_emulated_m4_and_m3_are_the_reference(compiled: Compiled, name: str, boa
 @pytest.mark.parametrize("name", BACKBONES)
 def test_int8_backbone_agrees_with_the_float_model(compiled: Compiled, shared: Path, name: str) -> None:
     require_or_skip("cc")
-    pictures = shared / "data" / "imagenet_check250.npz"
-    found = verify_on_data(compiled(name), pictures, shared / "models" / f"{name}.onnx")
+    images = shared / "data" / "imagenet_check250.npz"
+    found = verify_on_data(compiled(name), images, shared / "models" / f"{name}.onnx")
     assert found["inputs"] == 250
     assert found["float_top1_agreement"] >= 0.85
 

@@ -177,8 +177,8 @@ def test_a_selector_that_does_not_exist_is_refused(case: Case, host: HostModel) 
         host._call("select", ctypes.byref(options), ctypes.byref(host._samples(case.sample, LABELS)))
 
 
-def test_cached_features_change_nothing_but_the_number_of_pictures(case: Case, host: HostModel) -> None:
-    """With as many copies as epochs every picture is the same as without a cache."""
+def test_cached_features_change_nothing_but_the_number_of_images(case: Case, host: HostModel) -> None:
+    """With as many copies as epochs every image is the same as without a cache."""
     host.train(case.sample, LABELS, TRAINING.epochs, 0.2)
     fresh = case.training_state(host)
     host.unlearn()

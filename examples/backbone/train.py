@@ -1,11 +1,11 @@
-"""Train the example backbone: a small MobileNetV2-style network for 64x64 RGB pictures.
+"""Train the example backbone: a small MobileNetV2-style network for 64x64 RGB images.
 
     pip install torch pillow onnx numpy
     python examples/backbone/train.py PACK.npz -o examples/backbone/backbone64.onnx
 
-PACK.npz holds JPEG pictures and their classes: ``jpeg`` (uint8, all files end to end), ``offsets``
+PACK.npz holds JPEG images and their classes: ``jpeg`` (uint8, all files end to end), ``offsets``
 (N+1, where each file begins) and ``labels`` (N). The committed model was trained on 50,000
-pictures of 200 ImageNet classes at 32x32 (the training split of Tiny ImageNet, reduced).
+images of 200 ImageNet classes at 32x32 (the training split of Tiny ImageNet, reduced).
 
 The network is plain: Conv-BatchNorm-ReLU6, inverted residuals (Sandler et al., CVPR 2018),
 global average pooling, one Gemm. BatchNorm is folded at export. The 160 pooled features in front
@@ -77,7 +77,7 @@ class Backbone(nn.Module):
 
 
 def load_pack(path: Path) -> tuple[Tensor, Tensor]:
-    """Pictures (N, 3, 32, 32) uint8 and labels (N,) int64."""
+    """Images (N, 3, 32, 32) uint8 and labels (N,) int64."""
     from PIL import Image
 
     pack = np.load(path, allow_pickle=False)
@@ -138,7 +138,7 @@ def train(args: argparse.Namespace) -> Backbone:
     order = torch.randperm(len(images), generator=rng)
     held_out, train_set = order[:2000], order[2000:]
     model = Backbone(int(labels.max()) + 1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(train_set):,} pictures", flush=True)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(train_set):,} images", flush=True)
     steps = args.epochs * (len(train_set) // args.batch)
     decay = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]

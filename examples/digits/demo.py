@@ -58,7 +58,7 @@ EPOCHS, EMULATED_EPOCHS = 40, 2
 SEED = 0
 
 
-def pictures(images: NDArray[np.float64]) -> NDArray[np.uint8]:
+def grey_bytes(images: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Digits (n, 8, 8) of 0..16 -> RGB (n, 64, 64, 3), as a camera driver would hand them over."""
     grey = np.clip(images * 16, 0, 255).astype(np.uint8)
     large = np.stack([np.asarray(Image.fromarray(g).resize((64, 64), Image.Resampling.BICUBIC)) for g in grey])
@@ -212,7 +212,7 @@ def main() -> None:
     out = ROOT / "build" / "demo"
 
     console.print(f"[bold]1. compile[/] {BACKBONE.name} for {BOARD} with --policy tinytrain --pool {POOL}")
-    model = compile_for_digits(pictures(digits.images[calibration]), out, console)
+    model = compile_for_digits(grey_bytes(digits.images[calibration]), out, console)
     sram = model.report["memory"]["sram"]
     added = sram["arena_bytes"] - sram["inference_arena_bytes"]
     console.print(
@@ -224,7 +224,7 @@ def main() -> None:
     tensor = model.graph.tensors[model.graph.input]
     to_input = pixel_map(tensor, (127.5,), (127.5,))
     assert to_input is not None
-    inputs = to_input.apply(pictures(digits.images[support + query])).reshape(-1, *tensor.shape)
+    inputs = to_input.apply(grey_bytes(digits.images[support + query])).reshape(-1, *tensor.shape)
     shown = len(support)
     task = Task(inputs[:shown], digits.target[support].tolist(), inputs[shown:], digits.target[query],
                 tensor.quantization.zero_point)  # fmt: skip

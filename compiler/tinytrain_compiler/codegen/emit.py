@@ -38,7 +38,7 @@ class ModelInfo:
     inputs: Sequence[tuple[str, str]]  # name and SHA-256 of the model and of other files that went in
     command: Sequence[str]  # that makes the files again, word by word
     classes: int
-    pixels: PixelMap | None  # how camera bytes become input bytes; None where the input is no picture
+    pixels: PixelMap | None  # how camera bytes become input bytes; None where the input is no image
     head: str = "prototype"  # runtime_c/tt_<head>.h, tt_<head>_loss.h
 
 

@@ -1,6 +1,6 @@
 """Tensors, nodes and the graph, with the verifier that runs after every pass.
 
-Layout: activations are NHWC with batch 1, so a shape is (H, W, C) for pictures and (F,) for vectors.
+Layout: activations are NHWC with batch 1, so a shape is (H, W, C) for images and (F,) for vectors.
 Nodes are kept in execution order. Each node writes one tensor.
 """
 

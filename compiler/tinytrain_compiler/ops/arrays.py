@@ -24,10 +24,10 @@ def ordered_sum(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class PixelSums:
-    """float32 sums for each pixel of a picture, padding included; `at` is the part that one tap of a window reads.
+    """float32 sums for each pixel of an image, padding included; `at` is the part that one tap of a window reads.
 
     A loop over taps is a sum's order (numerics.md, "Float gradients"). Padding adds +-0 to sums that began at
-    +0, which changes nothing, so taps outside the picture need not be left out.
+    +0, which changes nothing, so taps outside the image need not be left out.
     """
 
     def __init__(self, shape: tuple[int, ...], window: Window) -> None:

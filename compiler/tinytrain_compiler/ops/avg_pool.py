@@ -1,4 +1,4 @@
-"""Average pooling over windows or over the whole picture."""
+"""Average pooling over windows or over the whole image."""
 
 from __future__ import annotations
 

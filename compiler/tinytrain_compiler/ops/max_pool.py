@@ -29,7 +29,7 @@ class MaxPoolBackward(Backward):
     def int16(
         self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], gradient: Gradient
     ) -> tuple[Gradient, ...]:
-        """The whole gradient goes to the first tap inside the picture that holds the maximum."""
+        """The whole gradient goes to the first tap inside the image that holds the maximum."""
         a: MaxPoolAttributes = node.attributes
         h, w, _ = tensors[node.inputs[0]].shape
         patches = a.window.patches(inputs[0].astype(np.int16), -129)  # padding loses against -128 too

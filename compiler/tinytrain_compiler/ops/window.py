@@ -90,7 +90,7 @@ class Window:
         return view[:oh, :ow].transpose(0, 1, 3, 4, 2)
 
     def valid_counts(self, height: int, width: int) -> NDArray[np.int64]:
-        """(OH, OW): taps of each window that lie inside the picture."""
+        """(OH, OW): taps of each window that lie inside the image."""
         inside = np.zeros((height, width, 1), np.int8)
         counts: NDArray[np.int64] = self.patches(inside + 1, 0).sum((2, 3, 4), dtype=np.int64)
         return counts

@@ -1,4 +1,4 @@
-"""Calibration samples in the model's own layout and normalisation, from pictures, arrays, or generated noise."""
+"""Calibration samples in the model's own layout and normalisation, from images, arrays, or generated noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import UsageError
 from .noise import noise_pixels
 from .normalization import normalization
 
-PICTURE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _SHOWN = 8  # arrays listed in a message
 
 Floats = NDArray[np.float32]
@@ -32,7 +32,7 @@ class Calibration:
     source: str | None  # name of the folder or file, no path; None: generated noise
     available: int  # samples that the source has
     array: str | None = None  # its key in an .npz
-    are_floats: bool = False  # given in the model's own units: what it takes are not pictures
+    are_floats: bool = False  # given in the model's own units: what it takes are not images
 
     @property
     def is_generated(self) -> bool:
@@ -63,7 +63,7 @@ def load_calibration(
 ) -> Calibration:
     """Read calibration samples for a model.
 
-    source: a folder of pictures (searched recursively), an .npz with `images` (uint8 (N, H, W, C) or (N, H, W)) or
+    source: a folder of images (searched recursively), an .npz with `images` (uint8 (N, H, W, C) or (N, H, W)) or
     a float array of the input's shape, an .npy with either, or None for generated noise.
     input_shape: the model's, (1, C, H, W) or (1, F). mean, std: pixel -> (pixel - mean) / std, one number or one
     per channel; float arrays are used as they are. At most `limit` samples, evenly spaced, always the same ones.
@@ -81,13 +81,13 @@ def load_calibration(
     if source.is_dir():
         found = _from_folder(source, input_shape, mean, std, limit)
     elif not source.exists():
-        raise UsageError(f"calibration data {source} does not exist; pass a folder of pictures, an .npz or an .npy")
+        raise UsageError(f"calibration data {source} does not exist; pass a folder of images, an .npz or an .npy")
     elif source.suffix.lower() in (".npz", ".npy"):
         found = _from_arrays(source, input_shape, mean, std, limit)
     else:
         raise UsageError(
-            f"calibration data {source} is neither a folder of pictures nor an .npz or .npy file; "
-            "put pictures in a folder, or save an array with numpy.savez"
+            f"calibration data {source} is neither a folder of images nor an .npz or .npy file; "
+            "put images in a folder, or save an array with numpy.savez"
         )
     count = len(found.samples)
     wrong = int(np.count_nonzero(~np.isfinite(found.samples).reshape(count, -1).all(1)))
@@ -97,20 +97,20 @@ def load_calibration(
 
 
 def pixels_to_input(images: Pixels, input_shape: Sequence[int], mean: Numbers, std: Numbers) -> Floats:
-    """Pictures as the model takes them: resized bilinearly, grey or RGB as it wants, (pixel - mean) / std.
+    """Images as the model takes them: resized bilinearly, grey or RGB as it wants, (pixel - mean) / std.
 
     images: uint8 (N, H, W, C) or (N, H, W), C 1, 3 or 4 (alpha is dropped) or the model's own.
-    Returns float32 (N, *input_shape[1:]). A vector input (1, F) takes pictures of F values, channel by channel.
+    Returns float32 (N, *input_shape[1:]). A vector input (1, F) takes images of F values, channel by channel.
     Raises UsageError where the shapes don't go together.
     """
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.dtype != np.uint8 or 0 in images.shape:
-        raise UsageError(f"pictures must be a uint8 array (N, H, W, C) or (N, H, W), not {images.dtype} {images.shape}")
+        raise UsageError(f"images must be a uint8 array (N, H, W, C) or (N, H, W), not {images.dtype} {images.shape}")
     if len(input_shape) == 2:
         if images[0].size != input_shape[1]:
             raise UsageError(
-                f"pictures of {images[0].size} values {images.shape[1:]} do not fit the model's input "
+                f"images of {images[0].size} values {images.shape[1:]} do not fit the model's input "
                 f"{tuple(input_shape)}; give them {input_shape[1]} values"
             )
         return _normalize(images.transpose(0, 3, 1, 2).reshape(len(images), -1), input_shape, mean, std)
@@ -136,7 +136,7 @@ def _with_channels(images: Pixels, channels: int) -> Pixels:
         luma = images.astype(np.uint32) @ np.array([19595, 38470, 7471], dtype=np.uint32) + 0x8000
         return (luma >> 16).astype(np.uint8)[..., None]
     raise UsageError(
-        f"pictures with {have} channels (shape {images.shape}, read as N, H, W, C) do not fit a model whose input has "
+        f"images with {have} channels (shape {images.shape}, read as N, H, W, C) do not fit a model whose input has "
         f"{channels}; store them as (N, H, W, {channels})"
     )
 
@@ -180,18 +180,19 @@ def _choose(count: int, limit: int) -> list[int]:
 
 
 def data_digest(source: Path) -> str:
-    """SHA-256 of a file, or of a folder's pictures with their names: what was calibrated on, wherever it lies."""
+    """SHA-256 of a file, or of a folder's images with their names: what was calibrated on, wherever it lies."""
     if not source.is_dir():
         return hashlib.sha256(source.read_bytes()).hexdigest()
     lines = (
-        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(source).as_posix()}\n" for p in _pictures(source)
+        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(source).as_posix()}\n"
+        for p in _image_files(source)
     )
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _image_files(folder: Path) -> list[Path]:
     """In a fixed order, wherever the folder lies."""
-    files = [p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file()]
+    files = [p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
     return sorted(files, key=lambda p: p.relative_to(folder).as_posix())
 
 
@@ -200,21 +201,21 @@ def _from_folder(folder: Path, input_shape: Sequence[int], mean: Numbers, std: N
 
     if len(input_shape) != 4 or input_shape[1] not in (1, 3):
         raise UsageError(
-            f"calibration data {folder} is a folder of pictures, but the model's input {tuple(input_shape)} is not a "
-            "grey or RGB picture; pass an .npz with a float array of that shape"
+            f"calibration data {folder} is a folder of images, but the model's input {tuple(input_shape)} is not a "
+            "grey or RGB image; pass an .npz with a float array of that shape"
         )
-    files = _pictures(folder)
+    files = _image_files(folder)
     if not files:
-        raise UsageError(f"calibration data {folder} holds no pictures ({', '.join(PICTURE_SUFFIXES)}), also not below")
-    pictures = []
+        raise UsageError(f"calibration data {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}), also not below")
+    images = []
     for i in _choose(len(files), limit):
         try:
             with Image.open(files[i]) as opened:
-                picture = np.asarray(opened.convert("RGB" if input_shape[1] == 3 else "L"))
+                image = np.asarray(opened.convert("RGB" if input_shape[1] == 3 else "L"))
         except Exception as e:  # PIL's decoders raise whatever they come across
-            raise UsageError(f"calibration picture {files[i]} cannot be read: {e}; replace or remove it") from e
-        pictures.append(pixels_to_input(picture[None], input_shape, mean, std)[0])
-    return Calibration(np.stack(pictures), folder.resolve().name, len(files))
+            raise UsageError(f"calibration image {files[i]} cannot be read: {e}; replace or remove it") from e
+        images.append(pixels_to_input(image[None], input_shape, mean, std)[0])
+    return Calibration(np.stack(images), folder.resolve().name, len(files))
 
 
 def _from_arrays(file: Path, input_shape: Sequence[int], mean: Numbers, std: Numbers, limit: int) -> Calibration:
@@ -264,8 +265,8 @@ def _no_array_fits(file: Path, arrays: Mapping[str, NDArray[Any]], input_shape: 
     more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
     found = f"it holds {', '.join(listed[:_SHOWN])}{more}" if listed else "it holds no arrays"
     wanted = ", ".join(str(n) for n in input_shape[1:])
-    pictures = " or pictures as uint8 (N, H, W, C) under the key 'images'" if len(input_shape) == 4 else ""
+    images = " or images as uint8 (N, H, W, C) under the key 'images'" if len(input_shape) == 4 else ""
     return (
         f"calibration data {file} does not fit the model's input {tuple(input_shape)}: {found}; wanted is a float "
-        f"array (N, {wanted}){pictures}, with at least one sample"
+        f"array (N, {wanted}){images}, with at least one sample"
     )

@@ -29,7 +29,7 @@ class PixelMap:
 
 
 def pixel_map(tensor: Tensor, mean: Sequence[float], std: Sequence[float]) -> PixelMap | None:
-    """The map for (pixel - mean) / std, see normalization; None where the input is no picture of 1 or 3 channels."""
+    """The map for (pixel - mean) / std, see normalization; None where the input is no image of 1 or 3 channels."""
     if len(tensor.shape) != 3 or tensor.shape[2] not in (1, 3):
         return None
     channels, found = tensor.shape[2], normalization(mean, std)

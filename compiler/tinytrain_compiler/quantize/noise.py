@@ -1,6 +1,6 @@
-"""Pictures to calibrate on when there are none: noise with the spectrum and the edges of natural scenes.
+"""Images to calibrate on when there are none: noise with the spectrum and the edges of natural scenes.
 
-Amplitude falls as 1/f, and every other picture also has things in front of each other (the dead-leaves model:
+Amplitude falls as 1/f, and every other image also has things in front of each other (the dead-leaves model:
 Lee, Mumford, Huang, "Occlusion models for natural images", 2001), because networks answer strongest to edges
 and pure noise makes ranges too small. What the network was trained to find is not in them, so accuracy stays
 unverified.
@@ -13,15 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-PICTURES = 64
-_GREY_EVERY = 4  # every fourth picture has no colour, the others more or less
-_LEAVES = 40  # ellipses a picture
-_LEAF_SIZES = (0.03, 0.5)  # of the picture's shorter side
+IMAGES = 64
+_GREY_EVERY = 4  # every fourth image has no colour, the others more or less
+_LEAVES = 40  # ellipses an image
+_LEAF_SIZES = (0.03, 0.5)  # of the image's shorter side
 
 Floats = NDArray[np.float64]
 
 
-def noise_pixels(shape: Sequence[int], seed: int, count: int = PICTURES) -> NDArray[np.uint8]:
+def noise_pixels(shape: Sequence[int], seed: int, count: int = IMAGES) -> NDArray[np.uint8]:
     """uint8 (count, *shape), shape (C, H, W) or (F,); each sample reaches from 0 to 255. Same seed, same bytes."""
     rng = np.random.default_rng(seed)
     size = tuple(shape[1:]) if len(shape) == 3 else tuple(shape)

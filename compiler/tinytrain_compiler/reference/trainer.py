@@ -232,9 +232,9 @@ class ReferenceTrainer:
             float_backward(graph, scheme, values, real, lambda node, g: learn(node, *g), observe, FLOAT32_RULES)
 
     def train(self, sample: Callable[[int, int], Int8], labels: Sequence[int], options: TrainOptions) -> list[float]:
-        """sample(index, epoch) -> input; epoch CLEAN asks for the clean picture. Returns the mean error per epoch.
+        """sample(index, epoch) -> input; epoch CLEAN asks for the clean image. Returns the mean error per epoch.
 
-        Prototypes are computed from the clean pictures first, and by heads that recompute them before each
+        Prototypes are computed from the clean images first, and by heads that recompute them before each
         further epoch and after the last.
         """
         errors = []

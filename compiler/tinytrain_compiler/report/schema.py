@@ -216,7 +216,7 @@ class CandidateFacts:
 
 @dataclass(frozen=True)
 class SelectionFacts:
-    """What the device may choose from, what each channel costs, and where it writes down what it chose."""
+    """Candidate layers and channels of an on-device selection: their costs, and where the choice is written."""
 
     pool_bytes: Annotated[int, "for the whole training state"]
     usable_bytes: Annotated[int, "of a pool that all candidates together could use"]

@@ -184,7 +184,7 @@ def _calibration(facts: dict[str, Any]) -> str:
 
 def _print_selection(selection: dict[str, Any], passes: int, console: Console) -> None:
     """Layers whose channels the device chooses; all others learn their biases or nothing."""
-    table = Table(title="what the device may choose from, and the cost of one input channel", title_justify="left")
+    table = Table(title="candidate layers, and the cost of one input channel of each", title_justify="left")
     table.add_column("layer")
     for column in ("channels", "at most", "deltas", "saved input", "MACs a step"):
         table.add_column(column, justify="right")

@@ -216,7 +216,7 @@ void tiny_avg_pool_4x4_s4_4x4x4(const int8_t *x, int8_t *y, const tt_pool_params
         const int32_t top = pixel / OW * SH - PT, left = pixel % OW * SW - PL;
         const int32_t y0 = top < 0 ? 0 : top, y1 = top + KH > H ? H : top + KH;
         const int32_t x0 = left < 0 ? 0 : left, x1 = left + KW > W ? W : left + KW;
-        const int32_t count = (y1 - y0) * (x1 - x0); /* taps inside the picture */
+        const int32_t count = (y1 - y0) * (x1 - x0); /* taps inside the image */
         const int32_t m = p->multipliers[0];
         for (int32_t c = 0; c < C; c++) {
             int32_t sum = -count * p->input_zero;

@@ -33,8 +33,8 @@ _SHOWN = 5  # models beside a missing one
 # First bytes of files people take for ONNX, at an offset.
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (4, b"TFL3", "a TensorFlow Lite model"),
-    (0, b"\x89PNG", "a PNG picture"),
-    (0, b"\xff\xd8\xff", "a JPEG picture"),
+    (0, b"\x89PNG", "a PNG image"),
+    (0, b"\xff\xd8\xff", "a JPEG image"),
     (0, b"\x89HDF", "an HDF5 file (Keras)"),
     (0, b"PK\x03\x04", "a ZIP archive (PyTorch .pt, Keras .keras or NumPy .npz)"),
     (0, b"\x80\x02", "a Python pickle (PyTorch)"),

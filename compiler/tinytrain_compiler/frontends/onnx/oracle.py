@@ -61,9 +61,9 @@ class OnnxOracle:
         except Exception as e:  # onnxruntime's exceptions share no base class of their own
             text = " ".join(str(e).split())
             raise UsageError(f"onnxruntime cannot run the quantised model: {text}; export it again") from e
-        pictures = _pictures(graph)
+        images = _image_shapes(graph)
         return {
-            name: _device_layout(_int8(value), graph.tensors[name].shape, pictures.get(name))
+            name: _device_layout(_int8(value), graph.tensors[name].shape, images.get(name))
             for name, value in zip(graph.origins, values, strict=True)
         }
 
@@ -79,7 +79,7 @@ class OnnxOracle:
         output = graph.tensors[graph.output]
         q = output.quantization
         steps = np.rint(floats / np.float32(q.scale)).astype(np.int64) + q.zero_point
-        return _device_layout(steps, output.shape, _pictures(graph).get(output.name)).reshape(len(inputs), -1)
+        return _device_layout(steps, output.shape, _image_shapes(graph).get(output.name)).reshape(len(inputs), -1)
 
     def _floats(self, graph: Graph, inputs: Int8) -> NDArray[np.float32]:
         """Input bytes (n, bytes) as the float samples (n, C, H, W) or (n, F) that quantise to them."""
@@ -91,16 +91,16 @@ class OnnxOracle:
         return np.ascontiguousarray(x.reshape(len(x), *input_shape(self.proto)[1:]), np.float32)
 
 
-def _device_layout(values: NDArray[Any], shape: tuple[int, ...], picture: tuple[int, ...] | None) -> NDArray[Any]:
-    """Values in the file's order -> (n, *shape). picture: (H, W, C) of what the values are in that order, if any."""
-    if picture is not None:  # NCHW order in the file, NHWC on the device
-        h, w, c = picture
+def _device_layout(values: NDArray[Any], shape: tuple[int, ...], image: tuple[int, ...] | None) -> NDArray[Any]:
+    """Values in the file's order -> (n, *shape). image: (H, W, C) of what the values are in that order, if any."""
+    if image is not None:  # NCHW order in the file, NHWC on the device
+        h, w, c = image
         values = values.reshape(-1, c, h, w).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(values).reshape(-1, *shape)
 
 
-def _pictures(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """(H, W, C) of each tensor that is a picture, or a vector that is one flattened."""
+def _image_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """(H, W, C) of each tensor that is an image, or a vector that is one flattened."""
     shapes = {name: tensor.shape for name, tensor in graph.tensors.items()}
     found: dict[str, tuple[int, ...]] = {name: shape for name, shape in shapes.items() if len(shape) == 3}
     for node in graph.nodes:

@@ -110,7 +110,7 @@ def add(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
         )
     if importer.flattened.get(a.name) != importer.flattened.get(b.name):
         raise UnsupportedNodeError(
-            "it adds a flattened picture to a vector, whose values lie in another order on the device",
+            "it adds a flattened image to a vector, whose values lie in another order on the device",
             "add before the Flatten, or let a Gemm follow the Flatten directly",
         )
     return Pending(node, "add", (a.name, b.name), a.shape, AddAttributes())
@@ -163,12 +163,12 @@ def reshape(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
         return len(s) == 1 or s[2] == 1 or s[0] * s[1] == 1
 
     if x.name in importer.flattened and len(shape) != 1:
-        raise UnsupportedNodeError("it reshapes a flattened picture", "let a Gemm follow the Flatten directly")
+        raise UnsupportedNodeError("it reshapes a flattened image", "let a Gemm follow the Flatten directly")
     if shape != x.shape and not (same_order(x.shape) and same_order(shape)):
         if len(shape) != 1:
             raise UnsupportedNodeError(
                 f"it turns {x.shape} into {shape} (height, width, channels), which reorders memory",
-                "reshape only between pictures with one channel or one pixel, or flatten into a Gemm",
+                "reshape only between images with one channel or one pixel, or flatten into a Gemm",
             )
         importer.flattened[node.output[0]] = x.shape
     return Pending(node, "reshape", (x.name,), shape, ReshapeAttributes())

@@ -176,7 +176,7 @@ def _reduce_mean(c: Context) -> Findings:
 
 @support_rule("Flatten")
 def _flatten(c: Context) -> Findings:
-    """To (1, F), axis=1; pictures of several channels and pixels with a Gemm behind."""
+    """To (1, F), axis=1; images of several channels and pixels with a Gemm behind."""
     shape = c.output_shape()
     if shape is not None and shape[0] != 1:
         yield f"its output has shape {shape}", "use axis=1"
@@ -184,7 +184,7 @@ def _flatten(c: Context) -> Findings:
 
 @support_rule("Reshape")
 def _reshape(c: Context) -> Findings:
-    """Constant shape; to (1, F) as Flatten, or between pictures with one channel or one pixel."""
+    """Constant shape; to (1, F) as Flatten, or between images with one channel or one pixel."""
     yield from _same_order(c)
 
 
@@ -217,7 +217,7 @@ def _same_order(c: Context) -> Findings:
 
 
 def _keeps_order(before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    """Pictures lie in memory as H, W, C, so a new shape must not need another order. A Gemm can take any."""
+    """Images lie in memory as H, W, C, so a new shape must not need another order. A Gemm can take any."""
 
     def plain(shape: tuple[int, ...]) -> bool:
         return len(shape) != 4 or shape[1] == 1 or shape[2] * shape[3] == 1

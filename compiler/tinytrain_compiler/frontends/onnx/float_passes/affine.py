@@ -1,7 +1,7 @@
 """y = scale * x + shift per channel: BatchNormalization and Add, Sub, Mul, Div with a constant.
 
 Folded into the Conv or Gemm in front, else into the Gemm behind, else made a layer of its own: a depthwise
-1x1 Conv for pictures, a Gemm with a diagonal matrix for vectors.
+1x1 Conv for images, a Gemm with a diagonal matrix for vectors.
 """
 
 from __future__ import annotations
@@ -111,17 +111,17 @@ def _fold_forward(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> 
 
 def _own_layer(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> None:
     channels = len(affine.scale)
-    picture = len(editor.shapes[affine.source]) == 4
-    if not picture and channels**2 > MAX_ELEMENTS:
+    image = len(editor.shapes[affine.source]) == 4
+    if not image and channels**2 > MAX_ELEMENTS:
         reason = f"as a layer of its own, which scales {channels:,} features, it would need {channels**2:,} weights"
         raise UnsupportedModelError([Problem(node.name, node.op_type, reason, "fold it into a layer before export")])
-    weight = affine.scale.reshape(-1, 1, 1, 1) if picture else np.diag(affine.scale)
+    weight = affine.scale.reshape(-1, 1, 1, 1) if image else np.diag(affine.scale)
     parameters = [
         editor.add_constant(f"{node.output[0]}_weight", weight.astype(np.float32)),
         editor.add_constant(f"{node.output[0]}_bias", affine.shift.astype(np.float32)),
     ]
-    extra = {"group": channels, "kernel_shape": [1, 1]} if picture else {"transB": 1}
-    op = "Conv" if picture else "Gemm"
+    extra = {"group": channels, "kernel_shape": [1, 1]} if image else {"transB": 1}
+    op = "Conv" if image else "Gemm"
     inputs = [affine.source, *parameters]
     editor.replace(node, [helper.make_node(op, inputs, [node.output[0]], name=node.name, **extra)])
 
