@@ -17,7 +17,7 @@ from tinytrain_compiler.errors import DoesNotFitError, UsageError
 from tinytrain_compiler.evaluate import policies_named
 from tinytrain_compiler.memory.lifetimes import align
 from tinytrain_compiler.reference.draws import Draws, mix
-from tinytrain_compiler.reference.selection import held, redrawn
+from tinytrain_compiler.reference.selection import clamp_scores, redrawn
 from tinytrain_compiler.reference.trainer import ReferenceTrainer
 from tinytrain_compiler.targets.flash import SimulatedFlash
 from tinytrain_compiler.targets.host import HostModel
@@ -36,7 +36,7 @@ MACS = 4 * 360 + 12 * 160 + 4 * 2340  # of `last` four channels, not its limit o
 
 def drawn_first(scores: list[float], draws: int = 4000) -> np.ndarray:
     """How often each channel is the one that is drawn, of `draws`."""
-    weights = held(np.array(scores, np.float32))
+    weights = clamp_scores(np.array(scores, np.float32))
     return np.bincount([redrawn((0,), weights, Draws(mix(7, i)))[0] for i in range(draws)], minlength=len(scores))
 
 
@@ -52,7 +52,7 @@ def test_equal_scores_are_equally_likely_however_small_or_large(score: float) ->
 
 
 def test_channels_that_stay_keep_their_places() -> None:
-    scores = held(np.array([3, 1, 4, 1, 5, 9, 2, 6], np.float32))
+    scores = clamp_scores(np.array([3, 1, 4, 1, 5, 9, 2, 6], np.float32))
     before, seen = (6, 0, 5, 3), set()
     for epoch in range(50):
         after = redrawn(before, scores, Draws(mix(1, epoch)))

@@ -87,8 +87,8 @@ def top_channels(scores: Float32, count: int) -> tuple[int, ...]:
     return tuple(sorted(int(c) for c in order))
 
 
-def held(scores: Float32) -> Float32:
-    """Scores as channels are drawn by them: neither 0 nor so large that their sum overflows."""
+def clamp_scores(scores: Float32) -> Float32:
+    """Scores clamped to what channels can be drawn by: neither 0 nor so large that their sum overflows."""
     return np.clip(scores, np.float32(2.0**-100), np.float32(2.0**100))
 
 

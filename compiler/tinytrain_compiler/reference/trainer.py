@@ -44,8 +44,8 @@ from .heads import Head, new_head
 from .selection import (
     Observe,
     choose,
+    clamp_scores,
     fisher_observer,
-    held,
     l2_scores,
     layer_scores,
     random_scores,
@@ -84,7 +84,7 @@ class ReferenceTrainer:
     def __init__(self, graph: Graph, scheme: Scheme, classes: int, options: LearningOptions = DEFAULT) -> None:
         self.graph, self._classes, self._kind, self._formats = graph, classes, options.head, options.formats
         self._candidates = candidates_of(graph, scheme, options.formats.rounding.delta_bytes)
-        self._offered = scheme  # with candidates, before the device has chosen
+        self._candidate_scheme = scheme  # with candidates, before the device has chosen
         self._pretrained = {node.name: node for node in graph.nodes if node.name in scheme.layers}
         self.unlearn()
 
@@ -93,7 +93,9 @@ class ReferenceTrainer:
         self.head = self._new_head()
         self.weights: dict[str, TrainedTensor] = {}
         self.biases: dict[str, TrainedTensor] = {}
-        self.scheme = self._offered.selected(dict.fromkeys(self._offered.candidates, ()) | dict(channels or {}))
+        self.scheme = self._candidate_scheme.selected(
+            dict.fromkeys(self._candidate_scheme.candidates, ()) | dict(channels or {})
+        )
         self._kept: NDArray[np.float32] | None = None  # scores by which channels are drawn anew in each epoch
         for node in self._pretrained.values():
             self._add(node)
@@ -116,7 +118,7 @@ class ReferenceTrainer:
         """These input channels' weights, without deltas."""
         layout, limit = weights_of(node).layout(node), self._formats.rounding.limit
         zero = np.zeros((layout.outputs, *layout.kernel, len(channels)), np.int64)
-        norm = (selected_norm if node.name in self._offered.candidates else weight_norm)(node, channels)
+        norm = (selected_norm if node.name in self._candidate_scheme.candidates else weight_norm)(node, channels)
         inverse, outputs = 1 / node.constants["weight_scales"], layout.outputs_of(channels)
         return TrainedTensor(zero, -limit, limit, norm, inverse, outputs)
 
@@ -128,7 +130,7 @@ class ReferenceTrainer:
     def _effective(self, node: Node) -> Node:
         constants = dict(node.constants)
         constants["bias"] = (node.constants["bias"] + self.biases[node.name].deltas).astype(np.int32)
-        if self._offered.layers[node.name].limit:
+        if self._candidate_scheme.layers[node.name].limit:
             constants["pretrained"] = node.constants["weights"]  # gradients leave room for growth in any case
         if node.name in self.weights:
             channels, layout = self.scheme.layers[node.name].channels, weights_of(node).layout(node)
@@ -169,7 +171,7 @@ class ReferenceTrainer:
         head = self.head
         self.unlearn(choose(self._candidates, scores, ranking, budget))
         self.head = head
-        self._kept = held(scores) if options.selector.redraws else None
+        self._kept = clamp_scores(scores) if options.selector.redraws else None
         return scores
 
     def _redraw(self, seed: int, epoch: int) -> None:
@@ -186,7 +188,7 @@ class ReferenceTrainer:
                 new.deltas = np.where(np.equal(channels[c.node.name], before), old.deltas, 0)
                 new.running, new.saturated = old.running, old.saturated
                 self.weights[c.node.name] = new
-        self.scheme = self._offered.selected(channels)
+        self.scheme = self._candidate_scheme.selected(channels)
 
     def _add_fisher(self, scores: NDArray[np.float32], x: Int8, label: int) -> None:
         graph = self.effective()
@@ -195,7 +197,7 @@ class ReferenceTrainer:
         shape = self.graph.tensors[self.graph.features].shape
         gradient = replace(gradient, mantissa=gradient.mantissa.reshape(shape))
         observe = fisher_observer(self.graph, self._candidates, scores, values, self._formats.gradients.name)
-        self._backward(graph, self._offered, values, gradient, observe=observe)
+        self._backward(graph, self._candidate_scheme, values, gradient, observe=observe)
 
     def step(self, x: Int8, label: int, options: TrainOptions, samples: int, random: SampleRandom) -> int:
         """One sample; returns its error, 1 - p[label] with 15 fraction bits."""
