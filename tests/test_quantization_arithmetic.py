@@ -24,7 +24,7 @@ from operator_cases import STRATEGIES
 from tinytrain_compiler.errors import UnsupportedModelError
 from tinytrain_compiler.graph import Quantization, Tensor, quantize_multiplier, requantize
 from tinytrain_compiler.ops import operator_of
-from tinytrain_compiler.ops.weighted import INT32_MAX, accumulator_bound, bias_room, requantize_shape
+from tinytrain_compiler.ops.weighted import INT32_MAX, accumulator_bound, bias_limit, requantize_shape
 from tinytrain_compiler.quantize.input_bytes import pixel_map, quantize_samples
 from tinytrain_compiler.reference import run_all
 from tinytrain_compiler.resources import RUNTIME
@@ -128,14 +128,14 @@ def test_no_weights_and_biases_that_are_learnt_leave_the_accumulator(zero: int, 
     tensors = graph.tensors | {
         node.output: replace(graph.tensors[node.output], quantization=replace(quantization, scale=y_scale))
     }
-    room, shift = bias_room(node, tensors), requantize_shape(node, tensors)["SHIFT"]
+    limit, shift = bias_limit(node, tensors), requantize_shape(node, tensors)["SHIFT"]
     assert (shift > 0) == (y_scale < 1)
     bias = node.constants["bias"].astype(np.int64)
     for weight in (-128, 127):
-        for moved in (-room, room):
+        for moved in (-limit, limit):
             state = node.constants | {"weights": np.full_like(node.constants["weights"], weight), "bias": bias + moved}
             assert accumulator_bound(replace(node, constants=state), zero) <= INT32_MAX >> shift
-    assert room > (INT32_MAX >> shift) * 0.9
+    assert limit > (INT32_MAX >> shift) * 0.9
 
 
 def test_a_layer_without_room_to_learn_is_named() -> None:
@@ -146,7 +146,7 @@ def test_a_layer_without_room_to_learn_is_named() -> None:
     with pytest.raises(
         UnsupportedModelError, match=r"conv2d 'stem': its accumulator leaves no room for what it learns"
     ):
-        bias_room(graph.nodes[0], graph.tensors)
+        bias_limit(graph.nodes[0], graph.tensors)
 
 
 def test_accumulator_that_can_overflow_is_refused_by_name() -> None:

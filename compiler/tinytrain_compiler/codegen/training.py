@@ -7,7 +7,7 @@ from typing import Any
 from ..graph.gradient import quantize_factors
 from ..memory import MemoryPlan
 from ..ops import weights_of
-from ..ops.weighted import bias_room
+from ..ops.weighted import bias_limit
 from ..schedule import InputGradient
 from ..training.layers import LayerState
 from ..training.norms import bias_norm, bias_units, weight_norm
@@ -97,7 +97,7 @@ def _layer(plan: TrainingPlan, names: Names, layer: LayerState) -> dict[str, Any
         **_tables(plan, names, layer),
         "weight_norm": float(weight_norm(node, channels)) if channels else 0.0,
         "bias_norm": float(bias_norm(graph, node)),
-        "bias_limit": bias_room(node, graph.tensors),
+        "bias_limit": bias_limit(node, graph.tensors),
         "offsets": layer,
     }
 

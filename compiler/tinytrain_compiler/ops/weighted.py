@@ -34,18 +34,18 @@ def requantize_shape(node: Node, tensors: Mapping[str, Tensor]) -> dict[str, int
     return {"LOW": node.attributes.low, "HIGH": node.attributes.high, "SHIFT": shift, "FITS": int(fits)}
 
 
-def bias_room(node: Node, tensors: Mapping[str, Tensor]) -> int:
+def bias_limit(node: Node, tensors: Mapping[str, Tensor]) -> int:
     """How far a bias may move, in its own steps, so that accumulators still fit whatever int8 weights the layer learns.
 
-    docs/reference/numerics.md, "Updates". Errors: UnsupportedModelError where there is no room.
+    docs/reference/numerics.md, "Updates". Errors: UnsupportedModelError where it may not move at all.
     """
     shape = requantize_shape(node, tensors)
     largest = INT32_MAX >> (shape["SHIFT"] if shape["FITS"] else 0)
     weights, bias = node.constants["weights"], node.constants["bias"].astype(np.int64)
-    room = largest - int(np.abs(bias).max()) - 2 * 128 * 128 * int(weights[0].size)
-    if room <= 0:
+    limit = largest - int(np.abs(bias).max()) - 2 * 128 * 128 * int(weights[0].size)
+    if limit <= 0:
         raise _problem(node, "its accumulator leaves no room for what it learns", "leave it out of what is trained")
-    return room
+    return limit
 
 
 def accumulator_bound(node: Node, input_zero_point: int) -> int:

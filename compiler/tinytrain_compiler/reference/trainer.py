@@ -25,7 +25,7 @@ from ..graph import Graph, Node
 from ..graph.gradient import FACTOR_BITS, Gradient, quantize_factors, shift_round
 from ..ops import Int8, weights_of
 from ..ops.weight_rule import ParameterGradient
-from ..ops.weighted import bias_room
+from ..ops.weighted import bias_limit
 from ..runtime_abi import CLEAN
 from ..training.formats import INT16, STOCHASTIC
 from ..training.norms import bias_norm, bias_units, weight_norm
@@ -108,8 +108,8 @@ class ReferenceTrainer:
         units = bias_units(self.graph, node)
         zero = np.zeros(len(units), np.int64)
         norm = bias_norm(self.graph, node)
-        room = bias_room(node, self.graph.tensors)
-        self.biases[node.name] = TrainedTensor(zero, -room, room, norm, 1 / units, np.arange(len(units)))
+        limit = bias_limit(node, self.graph.tensors)
+        self.biases[node.name] = TrainedTensor(zero, -limit, limit, norm, 1 / units, np.arange(len(units)))
         channels = list(self.scheme.layers[node.name].channels)
         if channels:
             self.weights[node.name] = self._factory_weights(node, channels)

@@ -13,7 +13,7 @@ from ..lowering import Lowered
 from ..memory import MemoryPlan, Slots
 from ..ops import operator_of
 from ..ops.backward import TRAINED_MARGIN
-from ..ops.weighted import bias_room
+from ..ops.weighted import bias_limit
 from ..output_folder import TOOL
 from ..provenance import Input
 from ..quantize.calibration import Calibration
@@ -135,7 +135,7 @@ def _by_purpose(plan: MemoryPlan) -> schema.PurposeBytes:
 def _training(graph: Graph, plan: MemoryPlan, training: TrainingPlan) -> schema.TrainingFacts:
     largest = purpose_use([p.buffer for p in plan.placements]).largest
     kept = training.formats.rounding
-    rooms = [bias_room(layer.node, graph.tensors) for layer in training.layers]
+    limits = [bias_limit(layer.node, graph.tensors) for layer in training.layers]
     layers = [
         schema.TrainedLayerFacts(
             layer.node.name, layer.chosen, layer.limit, layer.deltas, len(layer.node.constants["bias"])
@@ -159,7 +159,7 @@ def _training(graph: Graph, plan: MemoryPlan, training: TrainingPlan) -> schema.
         weights=sum(layer.weights for layer in layers),
         selectable_weights=_selectable_weights(training),
         biases=sum(layer.biases for layer in layers),
-        saturation=schema.Saturation(kept.limit / 2**kept.fraction_bits, min(rooms, default=None), TRAINED_MARGIN),
+        saturation=schema.Saturation(kept.limit / 2**kept.fraction_bits, min(limits, default=None), TRAINED_MARGIN),
         layers=layers,
         selection=None if training.selection is None else _selection(training, training.selection),
     )
