@@ -103,10 +103,10 @@ void tt_running_fold(tt_running *running, float square)
     running->mean += (square - running->mean) / (float)running->seen;
 }
 
-uint64_t tt_learn_nearest(int16_t *deltas, const int32_t *gradients, int32_t count, tt_mover mover, int32_t norm_shift,
-                          uint32_t *random, tt_rate *rate)
+uint64_t tt_learn_nearest(int16_t *deltas, const int32_t *gradients, int32_t count, tt_update update,
+                          int32_t norm_shift, uint32_t *random, tt_rate *rate)
 {
-    const int32_t shift = mover.shift - 32; /* of the product's upper word: from 1 on it alone decides */
+    const int32_t shift = update.shift - 32; /* of the product's upper word: from 1 on it alone decides */
     const int32_t upper = shift >= 1 && shift <= 30, half = upper ? 1 << (shift - 1) : 0;
     uint64_t squares = 0;
     uint32_t saturated = 0;
@@ -117,9 +117,9 @@ uint64_t tt_learn_nearest(int16_t *deltas, const int32_t *gradients, int32_t cou
         squares += (uint64_t)part * part;
         int32_t move;
         if (upper) {
-            move = ((int32_t)(((int64_t)value * mover.multiplier) >> 32) + half) >> shift;
+            move = ((int32_t)(((int64_t)value * update.multiplier) >> 32) + half) >> shift;
         } else {
-            const int64_t far = tt_move(value, mover), limit = 4 * TT_MANTISSA_MAX; /* saturates any delta */
+            const int64_t far = tt_move(value, update), limit = 4 * TT_MANTISSA_MAX; /* saturates any delta */
             move = (int32_t)(far > limit ? limit : far < -limit ? -limit : far);
         }
         int32_t moved = deltas[i] - move;
@@ -133,14 +133,14 @@ uint64_t tt_learn_nearest(int16_t *deltas, const int32_t *gradients, int32_t cou
     return squares;
 }
 
-uint64_t tt_learn_stochastic(int8_t *deltas, const int32_t *gradients, int32_t count, tt_mover mover, int32_t norm_shift,
-                             uint32_t *random, tt_rate *rate)
+uint64_t tt_learn_stochastic(int8_t *deltas, const int32_t *gradients, int32_t count, tt_update update,
+                             int32_t norm_shift, uint32_t *random, tt_rate *rate)
 {
     uint64_t squares = 0;
     for (int32_t i = 0; i < count; i++) {
         const uint32_t part = (uint32_t)(gradients[i] < 0 ? -gradients[i] : gradients[i]) >> norm_shift;
         squares += (uint64_t)part * part;
-        tt_move_stochastic(deltas + i, tt_move(gradients[i], mover), random, rate);
+        tt_move_stochastic(deltas + i, tt_move(gradients[i], update), random, rate);
     }
     return squares;
 }
@@ -187,7 +187,7 @@ void tt_learn_bias(const tt_learn_params *p, const tt_learn_state *s, tt_rate *r
         const int32_t sum = sums[o % 4];
         const uint64_t part = (uint32_t)(sum < 0 ? -sum : sum) >> norm_shift;
         squares += part * part;
-        const int64_t moved = s->bias[o] - tt_move(sum, tt_mover_of(step, &p->bias_inverse, o, exponent));
+        const int64_t moved = s->bias[o] - tt_move(sum, tt_update_of(step, &p->bias_inverse, o, exponent));
         const int64_t limit = p->bias_limit;
         rate->saturated += moved > limit || moved < -limit;
         s->bias[o] = (int32_t)(moved > limit ? limit : moved < -limit ? -limit : moved);

@@ -108,32 +108,32 @@ typedef struct tt_step {
 tt_step tt_step_size(const tt_rate *rate, const tt_running *running, float norm);
 
 /* What to subtract from a delta for a gradient `value` of output channel o; see tt_move(). */
-typedef struct tt_mover {
+typedef struct tt_update {
     int32_t multiplier; /* below 2^30 */
     int32_t shift;
-} tt_mover;
+} tt_update;
 
-TT_INLINE tt_mover tt_mover_of(tt_step step, const tt_factors *inverse, int32_t output, int32_t gradient_exponent)
+TT_INLINE tt_update tt_update_of(tt_step step, const tt_factors *inverse, int32_t output, int32_t gradient_exponent)
 {
-    const tt_mover mover = { (int32_t)(((int64_t)step.fraction * inverse->values[output]) >> TT_FACTOR_BITS),
-                             30 - step.exponent - gradient_exponent - inverse->exponent };
-    return mover;
+    const tt_update update = { (int32_t)(((int64_t)step.fraction * inverse->values[output]) >> TT_FACTOR_BITS),
+                               30 - step.exponent - gradient_exponent - inverse->exponent };
+    return update;
 }
 
-TT_INLINE int64_t tt_move(int32_t value, tt_mover mover)
+TT_INLINE int64_t tt_move(int32_t value, tt_update update)
 {
-    if (mover.shift <= 0 || mover.shift >= 63) {
+    if (update.shift <= 0 || update.shift >= 63) {
         return 0;
     }
-    return ((int64_t)value * mover.multiplier + (INT64_C(1) << (mover.shift - 1))) >> mover.shift;
+    return ((int64_t)value * update.multiplier + (INT64_C(1) << (update.shift - 1))) >> update.shift;
 }
 
 /* Move `count` deltas of one output channel against their gradients, saturating; counts saturations. Returns the sum of
  * the squares of the gradients' magnitudes >> norm_shift. random: the row's, tt_random_of_row(). */
-uint64_t tt_learn_nearest(int16_t *deltas, const int32_t *gradients, int32_t count, tt_mover mover, int32_t norm_shift,
-                          uint32_t *random, tt_rate *rate);
-uint64_t tt_learn_stochastic(int8_t *deltas, const int32_t *gradients, int32_t count, tt_mover mover, int32_t norm_shift,
-                             uint32_t *random, tt_rate *rate);
+uint64_t tt_learn_nearest(int16_t *deltas, const int32_t *gradients, int32_t count, tt_update update,
+                          int32_t norm_shift, uint32_t *random, tt_rate *rate);
+uint64_t tt_learn_stochastic(int8_t *deltas, const int32_t *gradients, int32_t count, tt_update update,
+                             int32_t norm_shift, uint32_t *random, tt_rate *rate);
 
 /* Fold the squared norm of a sample's gradient, sum * 2^exponent, into the running mean. */
 void tt_running_add(tt_running *running, uint64_t sum, int32_t exponent);

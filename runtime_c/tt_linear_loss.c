@@ -59,13 +59,14 @@ static int32_t gradient_of(const tt_session *s, const int64_t *a, const int64_t 
 }
 
 /* A step of one class; x: what its weights were multiplied with. */
-static void move(const tt_session *s, tt_rate *rate, const int8_t *features, uint32_t label, int32_t a, tt_mover mover)
+static void move(const tt_session *s, tt_rate *rate, const int8_t *features, uint32_t label, int32_t a,
+                 tt_update update)
 {
     int16_t *const deltas = tt_linear_deltas(s, label);
     const uint32_t count = s->model->features;
     for (uint32_t i = 0; i <= count; i++) {
         const int32_t x = i == count ? TT_LINEAR_CONSTANT : features[i] - s->model->features_zero;
-        const int64_t moved = deltas[i] - tt_move(a * x, mover);
+        const int64_t moved = deltas[i] - tt_move(a * x, update);
         rate->saturated += moved > INT16_MAX || moved < -INT16_MAX;
         deltas[i] = (int16_t)(moved > INT16_MAX ? INT16_MAX : moved < -INT16_MAX ? -INT16_MAX : moved);
     }
@@ -110,10 +111,10 @@ static int32_t learn(const tt_session *s, tt_rate *rate, const int8_t *features,
     const float norm = (float)tt_square_root((uint64_t)enrolled << 32) * scale;
     tt_running *const running = (tt_running *)tt_head_state(s);
     const tt_step step = tt_step_size(rate, running, norm);
-    const tt_mover mover = { step.fraction, 30 - step.exponent };
+    const tt_update update = { step.fraction, 30 - step.exponent };
     for (uint32_t c = 0; c < s->classes.count; c++) {
         if (s->classes.shots[c] != 0) {
-            move(s, rate, features, c, (int32_t)a[c], mover);
+            move(s, rate, features, c, (int32_t)a[c], update);
         }
     }
     tt_running_add(running, squares * (inputs >> 8), 8);

@@ -254,10 +254,10 @@ void learns_fully_connected_4_6_weight_gradient(const tt_learn_params *p, const 
                 const int32_t acc[4] = { acc0, acc1, acc2, acc3 };
                 memcpy(sums + first, acc, sizeof acc);
             }
-            const tt_mover mover = tt_mover_of(step, &p->weight_inverse, o, exponent);
+            const tt_update update = tt_update_of(step, &p->weight_inverse, o, exponent);
             int16_t *const deltas = (int16_t *)s->deltas + (o * KH * KW + tap) * chosen;
             uint32_t random = tt_random_of_row(key, o * KH * KW + tap);
-            squares += tt_learn_nearest(deltas, sums, chosen, mover, norm_shift, &random, rate);
+            squares += tt_learn_nearest(deltas, sums, chosen, update, norm_shift, &random, rate);
         }
     }
     tt_running_add(s->weight_running, squares, 2 * (exponent + norm_shift));
@@ -280,7 +280,7 @@ void learns_fully_connected_4_6_weight_gradient(const tt_learn_params *p, const 
     uint64_t squares = 0;
     exponent += shift;
     for (int32_t o = 0; o < O; o++) {
-        const tt_mover mover = tt_mover_of(step, &p->weight_inverse, o, exponent);
+        const tt_update update = tt_update_of(step, &p->weight_inverse, o, exponent);
         for (int32_t tap = 0; tap < KH * KW; tap++) {
             uint32_t random = tt_random_of_row(key, o * KH * KW + tap);
             for (int32_t first = 0; first < chosen; first += TT_LANES) {
@@ -297,7 +297,7 @@ void learns_fully_connected_4_6_weight_gradient(const tt_learn_params *p, const 
                         acc[lane] += value * (from[lane] - zero);
                     }
                 }
-                squares += tt_learn_nearest(delta, acc, lanes, mover, norm_shift, &random, rate);
+                squares += tt_learn_nearest(delta, acc, lanes, update, norm_shift, &random, rate);
                 delta += lanes;
             }
         }
@@ -447,8 +447,8 @@ void learns_depthwise_3x3_p1111_4x4x4_weight_gradient(const tt_learn_params *p, 
                     }
                 }
                 for (int32_t lane = 0; lane < lanes; lane++, delta++) {
-                    const tt_mover mover = tt_mover_of(step, &p->weight_inverse, output[lane], exponent);
-                    squares += tt_learn_nearest(delta, acc + lane, 1, mover, norm_shift, &random, rate);
+                    const tt_update update = tt_update_of(step, &p->weight_inverse, output[lane], exponent);
+                    squares += tt_learn_nearest(delta, acc + lane, 1, update, norm_shift, &random, rate);
                 }
             }
         }
