@@ -145,7 +145,7 @@ def test_purposes_at_the_peak_add_up_to_the_lower_bound() -> None:
 def test_every_buffer_has_the_purpose_of_its_name() -> None:
     graph, scheme = network()
     words = {
-        "mask of": "masks", "winners of": "masks", "inputs of": "saved_inputs",
+        "mask of": "masks", "argmax indices of": "masks", "inputs of": "saved_inputs",
         "gradient of": "gradients", "second gradient": "gradients", "scratch of": "scratch",
         "parameters of": "parameters", "training state": "training_state", "loss terms": "loss",
     }  # fmt: skip

@@ -121,7 +121,7 @@ def test_what_is_written_is_read(schedule: Schedule) -> None:
 
 
 def test_an_output_never_overwrites_what_its_moment_still_reads(schedule: Schedule) -> None:
-    """Steps behind a forward step, such as one that saves the winners of a pool, still find its input."""
+    """Steps behind a forward step, such as one that saves the argmax indices of a pool, still find its input."""
     owner = {tensor: i for i, buffer in enumerate(buffers_of(schedule)) for tensor in buffer.tensors}
     root = renamed(schedule.graph)
     for moment in schedule.of("forward"):

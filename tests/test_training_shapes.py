@@ -198,7 +198,9 @@ def test_every_shape_learns_the_references_bytes_inside_its_buffers(
     assert moved > at / 4
 
 
-def test_sanitizer_would_see_winners_that_leave_their_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sanitizer_would_see_argmax_indices_that_leave_their_buffer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     require_or_skip("gcc")
     from tinytrain_compiler.ops.max_pool import MaxPoolBackward
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..ops import Kernel
-from ..schedule import InputGradient, KernelStep, SaveWinners, Schedule, UpdateWeights
+from ..schedule import InputGradient, KernelStep, SaveArgmaxIndices, Schedule, UpdateWeights
 
-SAVING = "void {}(uint32_t *winners, const int8_t *x{})"
+SAVING = "void {}(uint32_t *argmax_indices, const int8_t *x{})"
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ def backward_kernels(schedule: Schedule, prefix: str, prototypes: Mapping[str, s
 
 def _calls(schedule: Schedule, prototypes: Mapping[str, str]) -> Iterator[tuple[KernelStep, str]]:
     """Steps that call a function of their own, last node first, with its prototype."""
-    savers = {step.winners: step for step in schedule.steps("forward") if isinstance(step, SaveWinners)}
+    savers = {step.argmax_indices: step for step in schedule.steps("forward") if isinstance(step, SaveArgmaxIndices)}
     for step in schedule.steps("backward"):
         if isinstance(step, UpdateWeights):
             yield step, prototypes["update"]
-        elif isinstance(step, InputGradient) and step.winners is not None:
-            yield savers[step.winners], SAVING
+        elif isinstance(step, InputGradient) and step.argmax_indices is not None:
+            yield savers[step.argmax_indices], SAVING
             yield step, prototypes["saved"]
         elif isinstance(step, InputGradient):
             yield step, prototypes["weighted" if step.scales else "pool"]

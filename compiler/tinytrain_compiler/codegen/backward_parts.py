@@ -24,8 +24,8 @@ def weights(c: StepText, step: InputGradient) -> str:
     return "effective.weights" if step.parameters is not None else f"{c.names.of('layer', step.node)}.weights"
 
 
-def winners(c: StepText, step: InputGradient) -> str:
-    return "" if step.winners is None else f", {c.cast('uint32_t', step.winners)}"
+def argmax_indices(c: StepText, step: InputGradient) -> str:
+    return "" if step.argmax_indices is None else f", {c.cast('uint32_t', step.argmax_indices)}"
 
 
 def fisher_input(c: StepText, step: FisherScore) -> str:

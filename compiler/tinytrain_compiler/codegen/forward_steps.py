@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from ..ops.clipping import limits
-from ..schedule import EffectiveParameters, Forward, KeepFisherInput, SaveInput, SaveMask, SaveWinners, ShareGradient
+from ..schedule import (
+    EffectiveParameters,
+    Forward,
+    KeepFisherInput,
+    SaveArgmaxIndices,
+    SaveInput,
+    SaveMask,
+    ShareGradient,
+)
 from .kernels import has_params
 from .step_text import SAVING, SELECTING, Statement, StepText, StepWriters
 
@@ -56,10 +64,10 @@ def _save_mask(c: StepText, step: SaveMask) -> list[Statement]:
     return [Statement([f"tt_save_mask({mask}, {source}, {c.count(step.source.name)}, {low}, {high});"], SAVING)]
 
 
-@FORWARD.writes(SaveWinners)
-def _save_winners(c: StepText, step: SaveWinners) -> list[Statement]:
-    winners = c.cast("uint32_t", step.winners)
-    return [Statement([f"{c.symbol(step)}({winners}, {c.activation(step.source)});"], SAVING)]
+@FORWARD.writes(SaveArgmaxIndices)
+def _save_argmax_indices(c: StepText, step: SaveArgmaxIndices) -> list[Statement]:
+    argmax_indices = c.cast("uint32_t", step.argmax_indices)
+    return [Statement([f"{c.symbol(step)}({argmax_indices}, {c.activation(step.source)});"], SAVING)]
 
 
 @FORWARD.writes(ShareGradient)

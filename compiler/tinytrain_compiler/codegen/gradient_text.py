@@ -56,7 +56,7 @@ class Int16Text(GradientText):
         "const int8_t *x, int32_t exponent, int32_t magnitude{})",
         "weighted": "void {}(const int16_t *g, int16_t *dx, const int8_t *weights, int32_t shift{})",
         "pool": "int32_t {}(int16_t *g, int16_t *dx{})",
-        "saved": "int32_t {}(const int16_t *g, int16_t *dx, const uint32_t *winners{})",
+        "saved": "int32_t {}(const int16_t *g, int16_t *dx, const uint32_t *argmax_indices{})",
     }
     steps = INT16
 
@@ -91,7 +91,7 @@ class Float32Text(GradientText):
         "const float *g, const int8_t *x)",
         "weighted": "void {}(const float *g, float *dx, const int8_t *weights)",
         "pool": "void {}(float *g, float *dx)",
-        "saved": "void {}(const float *g, float *dx, const uint32_t *winners)",
+        "saved": "void {}(const float *g, float *dx, const uint32_t *argmax_indices)",
     }
     steps = FLOAT32
 

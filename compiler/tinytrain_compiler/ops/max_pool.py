@@ -34,8 +34,8 @@ class MaxPoolBackward(Backward):
         h, w, _ = tensors[node.inputs[0]].shape
         patches = a.window.patches(inputs[0].astype(np.int16), -129)  # padding loses against -128 too
         oh, ow, kh, kw, c = patches.shape
-        winner = patches.reshape(oh, ow, kh * kw, c).argmax(2)
-        taps = (np.arange(kh * kw)[:, None] == winner[:, :, None, :]) * gradient.mantissa[:, :, None, :].astype(
+        argmax = patches.reshape(oh, ow, kh * kw, c).argmax(2)
+        taps = (np.arange(kh * kw)[:, None] == argmax[:, :, None, :]) * gradient.mantissa[:, :, None, :].astype(
             np.int64
         )
         spread = a.window.scatter(taps.reshape(oh, ow, kh, kw, c), h, w)
@@ -47,29 +47,29 @@ class MaxPoolBackward(Backward):
         h, w, _ = tensors[node.inputs[0]].shape
         patches = node.attributes.window.patches(inputs[0].astype(np.int16), -129)
         oh, ow, kh, kw, c = patches.shape
-        wins = np.arange(kh * kw)[:, None] == patches.reshape(oh, ow, kh * kw, c).argmax(2)[:, :, None, :]
-        return (node.attributes.window.scatter((wins * g[:, :, None, :]).reshape(patches.shape), h, w),)
+        is_argmax = np.arange(kh * kw)[:, None] == patches.reshape(oh, ow, kh * kw, c).argmax(2)[:, :, None, :]
+        return (node.attributes.window.scatter((is_argmax * g[:, :, None, :]).reshape(patches.shape), h, w),)
 
     def float32(
         self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8], g: Floats
     ) -> tuple[Floats, ...]:
-        """By window, first to last, where the pixel won: the first of equal ones."""
+        """By window, first to last, where the pixel is the argmax: the first of equal ones."""
         window: Window = node.attributes.window
         patches = window.patches(inputs[0].astype(np.int16), -129)
-        winners = patches.reshape(*patches.shape[:2], -1, patches.shape[-1]).argmax(2)
+        argmax_indices = patches.reshape(*patches.shape[:2], -1, patches.shape[-1]).argmax(2)
         sums = PixelSums(tensors[node.inputs[0]].shape, window)
         kh, kw = window.kernel
         for ky, kx in reversed(list(np.ndindex(kh, kw))):
-            sums.at(ky, kx)[...] += np.where(winners == ky * kw + kx, g, np.float32(0))
+            sums.at(ky, kx)[...] += np.where(argmax_indices == ky * kw + kx, g, np.float32(0))
         return (sums.inside(),)
 
     def saved_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
-        """The winning tap of every output, packed into words: two bits where the window is 2x2."""
+        """The argmax index (a tap) of every output, packed into words: two bits where the window is 2x2."""
         per_word = self._packing(node.attributes.window)["PER_WORD"]
         return 4 * -(-tensors[node.output].bytes // per_word)
 
     def saving_kernel(self, node: Node, tensors: Mapping[str, Tensor]) -> Kernel | None:
-        return self._kernel(node, tensors, "max_pool/winners", "winners", 420)
+        return self._kernel(node, tensors, "max_pool/argmax_indices", "argmax_indices", 420)
 
     def kernel(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> Kernel | None:
         return self._kernel(node, tensors, "max_pool/input_gradient", "input_gradient", 650)

@@ -149,11 +149,11 @@ class SaveMask(Step):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SaveWinners(KernelStep):
+class SaveArgmaxIndices(KernelStep):
     """What an operator saves for its own backward kernel, such as the argmax indices of a max pool."""
 
     source: Activation
-    winners: BufferSpec
+    argmax_indices: BufferSpec
 
     @property
     def reads(self) -> tuple[Place, ...]:
@@ -161,7 +161,7 @@ class SaveWinners(KernelStep):
 
     @property
     def writes(self) -> tuple[Place, ...]:
-        return (self.winners,)
+        return (self.argmax_indices,)
 
 
 # -- loss ----------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ class InputGradient(KernelStep):
     gradient: BufferSpec
     target: BufferSpec
     parameters: BufferSpec | None = None  # effective weights of a layer that trains; else those in flash
-    winners: BufferSpec | None = None
+    argmax_indices: BufferSpec | None = None
     working: BufferSpec | None = None
     selecting: bool = False  # only while Fisher information is measured: no earlier layer is trained
 
@@ -267,7 +267,7 @@ class InputGradient(KernelStep):
 
     @property
     def reads(self) -> tuple[Place, ...]:
-        return (self.gradient, *_given(self.parameters), *_given(self.winners))
+        return (self.gradient, *_given(self.parameters), *_given(self.argmax_indices))
 
     @property
     def writes(self) -> tuple[Place, ...]:

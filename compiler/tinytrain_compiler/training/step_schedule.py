@@ -25,9 +25,9 @@ from ..schedule import (
     Loss,
     Moment,
     Purpose,
+    SaveArgmaxIndices,
     SaveInput,
     SaveMask,
-    SaveWinners,
     Schedule,
     ShareGradient,
     Step,
@@ -129,10 +129,10 @@ class _Walk:
         kernel = self._gradient_kernel(node, layer)
         if kernel is None:
             return [*steps, *self._share(node, gradient, targets)]
-        winners = self._save_winners(node) if targets else None
+        argmax_indices = self._save_argmax_indices(node) if targets else None
         return [
             *steps,
-            *self._propagate(node, layer, gradient, targets, kernel, winners, working if needs[1] else None),
+            *self._propagate(node, layer, gradient, targets, kernel, argmax_indices, working if needs[1] else None),
         ]
 
     def _apply_mask(self, node: Node, gradient: BufferSpec) -> list[Step]:
@@ -162,7 +162,7 @@ class _Walk:
 
     def _propagate(
         self, node: Node, layer: LayerState | None, gradient: BufferSpec, targets: Sequence[str], kernel: Kernel,
-        winners: BufferSpec | None, working: BufferSpec | None,
+        argmax_indices: BufferSpec | None, working: BufferSpec | None,
     ) -> list[Step]:  # fmt: skip
         """The kernel writes a new buffer, or a temporary one that is then added to what is already there.
 
@@ -188,7 +188,7 @@ class _Walk:
                 target=target,
                 kernel=kernel,
                 parameters=parameters,
-                winners=winners,
+                argmax_indices=argmax_indices,
                 working=working,
                 selecting=selecting,
             )
@@ -226,16 +226,18 @@ class _Walk:
                 steps.append(Accumulate(node=node, tensor=name, source=into, target=into))
         return steps
 
-    def _save_winners(self, node: Node) -> BufferSpec | None:
+    def _save_argmax_indices(self, node: Node) -> BufferSpec | None:
         """What the operator's forward pass saves for its own backward kernel."""
         kernel = backward_of(node).saving_kernel(node, self._graph.tensors)
         if kernel is None:
             return None
         size = backward_of(node).saved_bytes(node, self._graph.tensors)
-        winners = self._buffer(f"winners of {node.name}", size, "masks")
+        argmax_indices = self._buffer(f"argmax indices of {node.name}", size, "masks")
         source = Activation(node.inputs[0])
-        self._after[node.name].append(SaveWinners(node=node, source=source, winners=winners, kernel=kernel))
-        return winners
+        self._after[node.name].append(
+            SaveArgmaxIndices(node=node, source=source, argmax_indices=argmax_indices, kernel=kernel)
+        )
+        return argmax_indices
 
     def _effective(self, layer: LayerState, name: str, selecting: bool = False) -> EffectiveParameters:
         weights, biases = layer.parameter_bytes
