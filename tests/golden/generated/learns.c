@@ -25,13 +25,13 @@ _Static_assert(TT_OK == 0 && TT_ERR_ARGUMENT == -1 && TT_ERR_ALIGNMENT == -2 && 
 _Static_assert(TT_STORAGE_BLOCK == 32 && TT_STATE_VERSION == 2,
                "the compiler knew another runtime: storage");
 
-/* Layers that never change. Shapes are height x width x channels. */
+/* Frozen layers. Shapes are height x width x channels. */
 void learns_prefix(uint8_t *const regions[])
 {
     (void)regions; /* there are none */
 }
 
-/* The others, keeping what backward() needs. */
+/* Layers behind the freeze boundary, keeping what backward() needs. */
 void learns_suffix(uint8_t *const regions[], int32_t keep)
 {
     int8_t *const r0 = (int8_t *)regions[0];
