@@ -78,10 +78,10 @@ def measure(model: CompiledModel, task: ShortTraining, copies: int) -> tuple[Per
 
 @dataclass(frozen=True)
 class Costs:
-    """Mean instructions of a pass, but for the frozen prefix where it has one. fisher: 0 where nothing is chosen."""
+    """Mean instructions of a pass, but for the frozen layers where it runs them. fisher: 0 where nothing is chosen."""
 
     enroll: float
-    prefix: float
+    frozen: float
     prototype: float  # before any training
     prototype_again: float
     fisher: float
@@ -92,13 +92,13 @@ class Costs:
     @classmethod
     def of(cls, ran: Personalisation) -> Costs:
         def passes(what: str) -> list[int]:
-            return [p.instructions - p.prefix for p in (*ran.select, *ran.train) if p.visit.what == what]
+            return [p.instructions - p.frozen for p in (*ran.select, *ran.train) if p.visit.what == what]
 
         first, *others = passes("step")  # the first one only begins the running means
         steps = others or [first]
         prototypes, count = passes("prototype"), len(ran.enroll)
         return cls(
-            fmean(ran.enroll), fmean(p.prefix for p in (*ran.select, *ran.train) if p.prefix),
+            fmean(ran.enroll), fmean(p.frozen for p in (*ran.select, *ran.train) if p.frozen),
             fmean(prototypes[:count]), fmean(prototypes[count:] or prototypes),
             fmean(passes("fisher") or [0]), ran.choice, fmean(steps), max(abs(n / fmean(steps) - 1) for n in steps),
         )  # fmt: skip
@@ -109,9 +109,9 @@ class Whole:
     """Instructions of a personalisation, computed from those of its passes."""
 
     enroll: float
-    select: float  # Fisher passes, with their prefix, and the choice
-    prefix: float  # of training: frozen layers, where their features are not kept yet
-    prototypes: float  # of training, but for the prefix
+    select: float  # Fisher passes, with their frozen layers, and the choice
+    frozen: float  # of training: frozen layers, where their features are not kept yet
+    prototypes: float  # of training, but for the frozen layers
     steps: float
 
     @classmethod
@@ -125,13 +125,13 @@ class Whole:
             fresh_measured, fresh = measured, count + count * min(copies, epochs) - measured
         return cls(
             count * costs.enroll,
-            measured * fisher_passes * costs.fisher + fresh_measured * costs.prefix + costs.choice,
-            fresh * costs.prefix, count * costs.prototype + again * costs.prototype_again, count * epochs * costs.step,
+            measured * fisher_passes * costs.fisher + fresh_measured * costs.frozen + costs.choice,
+            fresh * costs.frozen, count * costs.prototype + again * costs.prototype_again, count * epochs * costs.step,
         )  # fmt: skip
 
     @property
     def train(self) -> float:
-        return self.prefix + self.prototypes + self.steps
+        return self.frozen + self.prototypes + self.steps
 
     @property
     def total(self) -> float:
@@ -150,10 +150,10 @@ def counted(model: CompiledModel, costs: Costs, task: ShortTraining) -> Table:
         ("prototype, computed again", costs.prototype_again),
     )
     table.add_row("enrol", f"{costs.enroll:,.0f}", "")
-    table.add_row("frozen prefix", f"{costs.prefix:,.0f}", "")
+    table.add_row("frozen layers", f"{costs.frozen:,.0f}", "")
     table.add_row("choice of channels, once", f"{costs.choice:,}", "")
     for name, cached in passes:
-        table.add_row(name, f"{costs.prefix + cached:,.0f}" if cached else "-", f"{cached:,.0f}" if cached else "")
+        table.add_row(name, f"{costs.frozen + cached:,.0f}" if cached else "-", f"{cached:,.0f}" if cached else "")
     return table
 
 
@@ -185,7 +185,7 @@ def computed(model: CompiledModel, costs: Costs, count: int, epochs: int) -> Tab
     table.add_row("selection, share of the total", *(f"{w.select / w.total:.2%}" for w in wholes))
     steps = count * epochs
     table.add_row("training, per step", *(f"{w.train / steps / 1e6:.2f}" for w in wholes))
-    for name in ("prefix", "prototypes", "steps"):
+    for name in ("frozen", "prototypes", "steps"):
         table.add_row(f"  {name}", *(f"{getattr(w, name) / steps / 1e6:.2f}" for w in wholes))
     return table
 

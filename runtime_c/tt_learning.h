@@ -79,11 +79,13 @@ typedef struct tt_layer {
 
 /* A compiled backward pass. Offsets are into the session's regions. */
 struct tt_learning {
-    void (*prefix)(uint8_t *const regions[]);               /* input to features: layers that never change */
-    void (*suffix)(uint8_t *const regions[], int32_t keep); /* features to embedding, or to the output: TT_KEEP_... */
-    uint32_t cut_region, cut_offset, cut_bytes;             /* where the features of layers that never change lie */
-    /* After suffix(regions, TT_KEEP) and the loss: backward and update for one sample; or, where fisher is not NULL
-     * and after TT_KEEP_FISHER + group, backward alone, adding to its scores. */
+    /* Input to freeze boundary: frozen layers. */
+    void (*run_frozen)(uint8_t *const regions[]);
+    /* Freeze boundary to embedding, or to the output; keep: TT_KEEP_... */
+    void (*run_trained)(uint8_t *const regions[], int32_t keep);
+    uint32_t boundary_region, boundary_offset, boundary_bytes; /* the features at the freeze boundary */
+    /* After run_trained(regions, TT_KEEP) and the loss: backward and update for one sample; or, where fisher is not
+     * NULL and after TT_KEEP_FISHER + group, backward alone, adding to its scores. */
     void (*backward)(uint8_t *const regions[], tt_rate *rate, const tt_fisher *fisher, int32_t exponent);
     uint32_t gradient_region, gradient_offset;                 /* the embedding's gradient: int16 */
     uint32_t loss_region, loss_offset;                         /* 2 * classes int64, while the loss is computed */
@@ -94,7 +96,7 @@ struct tt_learning {
     uint32_t layer_count;
 };
 
-/* How far suffix() goes, and what it keeps. */
+/* How far run_trained() goes, and what it keeps. */
 #define TT_KEEP_OUTPUT (-1) /* to the output, nothing */
 #define TT_KEEP_NOTHING 0   /* to the embedding, nothing */
 #define TT_KEEP 1           /* to the embedding, all that backward() needs */

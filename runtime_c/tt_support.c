@@ -67,12 +67,12 @@ static int32_t is_stored(const tt_source *from, uint32_t index, int32_t epoch)
     return (uint32_t)epoch >= from->cache->copies || (epoch == 0 && was_measured(from, index));
 }
 
-/* The sample's features at the cut, computed or out of the cache, and its label. */
+/* The sample's features at the freeze boundary, computed or out of the cache, and its label. */
 static tt_status features_of(tt_session *s, const tt_source *from, uint32_t index, int32_t epoch, int32_t *label)
 {
     const tt_learning *const l = s->model->learning;
     const tt_cache *const cache = from->cache;
-    int8_t *const features = (int8_t *)(s->regions[l->cut_region] + l->cut_offset);
+    int8_t *const features = (int8_t *)(s->regions[l->boundary_region] + l->boundary_offset);
     const uint32_t copy = cache == NULL || epoch == TT_CLEAN ? 0 : 1 + (uint32_t)epoch % cache->copies;
     const uint32_t slot = cache == NULL ? 0 : index * (cache->copies + 1) + copy;
     const int32_t stored = is_stored(from, index, epoch);
@@ -81,10 +81,10 @@ static tt_status features_of(tt_session *s, const tt_source *from, uint32_t inde
         return status;
     }
     if (stored) {
-        return cache->load(cache->user, slot, features, l->cut_bytes);
+        return cache->load(cache->user, slot, features, l->boundary_bytes);
     }
-    l->prefix(s->regions);
-    return cache == NULL ? TT_OK : cache->store(cache->user, slot, features, l->cut_bytes);
+    l->run_frozen(s->regions);
+    return cache == NULL ? TT_OK : cache->store(cache->user, slot, features, l->boundary_bytes);
 }
 
 static int8_t *embedding(const tt_session *s)
@@ -104,7 +104,7 @@ tt_status tt_enroll_all(tt_session *s, tt_source *from)
         int32_t label;
         tt_status status = features_of(s, from, i, TT_CLEAN, &label);
         if (status == TT_OK) {
-            s->model->learning->suffix(s->regions, TT_KEEP_NOTHING);
+            s->model->learning->run_trained(s->regions, TT_KEEP_NOTHING);
             status = tt_head_enroll(&next, embedding(s), label);
         }
         if (status != TT_OK) {
@@ -122,7 +122,7 @@ tt_status tt_enroll_all(tt_session *s, tt_source *from)
 
 /* --- Steps ----------------------------------------------------------------------------------- */
 
-/* Loss of the embedding that suffix() left, and a step of the head unless rate is NULL; its gradient's exponent.
+/* Loss of the embedding that run_trained() left, and a step of the head unless rate is NULL; its gradient's exponent.
  * error: 1 - p[label] with 15 fraction bits. */
 static int32_t loss(const tt_session *s, tt_rate *rate, int32_t label, int32_t *error)
 {
@@ -140,7 +140,7 @@ tt_status tt_step_on(tt_session *s, const tt_source *from, uint32_t index, int32
     int32_t label;
     const tt_status status = features_of(s, from, index, epoch, &label);
     if (status == TT_OK) {
-        l->suffix(s->regions, TT_KEEP);
+        l->run_trained(s->regions, TT_KEEP);
         l->backward(s->regions, rate, NULL, loss(s, rate, label, error));
     }
     return status;
@@ -153,7 +153,7 @@ tt_status tt_measure(tt_session *s, const tt_source *from, uint32_t index, const
     const tt_status status = features_of(s, from, index, 0, &label);
     if (status == TT_OK) {
         int32_t error;
-        l->suffix(s->regions, TT_KEEP_FISHER + fisher->group);
+        l->run_trained(s->regions, TT_KEEP_FISHER + fisher->group);
         l->backward(s->regions, NULL, fisher, loss(s, NULL, label, &error));
     }
     return status;

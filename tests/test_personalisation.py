@@ -192,12 +192,12 @@ def check_counts(case: Case, ran: Personalisation, copies: int) -> None:
     again = EPOCHS if case.options.head.recomputes else 0
     assert [p.visit.what for p in ran.train].count("prototype") == (1 + again) * COUNT
     assert [p.visit.what for p in ran.train].count("step") == EPOCHS * COUNT
-    prefixes = [p.prefix for p in (*ran.select, *ran.train) if p.prefix]
+    frozen = [p.frozen for p in (*ran.select, *ran.train) if p.frozen]
     everything = (1 + again + EPOCHS) * COUNT + passes * FISHER_SAMPLES
-    assert len(prefixes) == ((1 + copies) * COUNT if copies else everything)
-    assert max(prefixes) < 1.01 * min(prefixes), "the same layers"
-    steps = [p.instructions - p.prefix for p in ran.train if p.visit.what == "step"]
-    assert 1000 < max(prefixes) < min(ran.enroll) < max(prefixes) + min(steps[1:])
+    assert len(frozen) == ((1 + copies) * COUNT if copies else everything)
+    assert max(frozen) < 1.01 * min(frozen), "the same layers"
+    steps = [p.instructions - p.frozen for p in ran.train if p.visit.what == "step"]
+    assert 1000 < max(frozen) < min(ran.enroll) < max(frozen) + min(steps[1:])
     assert 1000 < ran.choice < ran.enroll[0]
 
 

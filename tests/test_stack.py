@@ -68,7 +68,7 @@ def test_training_takes_less_than_4_kb(board: str, trained: Callable[[str], tupl
     train = bounds["net_train"]
     assert train.bytes == sum(frame for _, frame in train.path)
     assert train.path[0][0] == "net_train"
-    pointed_to = {"net_prefix", "net_suffix", "backward"}
+    pointed_to = {"net_run_frozen", "net_run_trained", "backward"}
     assert pointed_to & {name for name, _ in train.path}, "through the pointers of the descriptor"
     assert train.bytes > bounds["net_enroll"].bytes > bounds["net_forget"].bytes, "training enrols"
     assert bounds["net_infer"].bytes > max(frame for name, frame in bounds["net_infer"].path)

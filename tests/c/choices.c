@@ -203,8 +203,8 @@ int main(void)
     }
     selection.candidates = candidates;
     learning.selection = &selection;
-    learning.prefix = nothing;
-    learning.suffix = nothing_kept;
+    learning.run_frozen = nothing;
+    learning.run_trained = nothing_kept;
     learning.backward = invent_scores;
     model.learning = &learning;
     session.core.model = &model;

@@ -52,9 +52,9 @@ def training_context(
         "head_bytes": plan.head_bytes,
         "rate": plan.options.rate,
         "regions": sorted({p.region for p in memory.placements}),
-        "cut": memory.tensors[boundary],
-        "cut_macro": names.tensors[boundary],
-        "cut_bytes": graph.tensors[boundary].bytes,
+        "boundary": memory.tensors[boundary],
+        "boundary_macro": names.tensors[boundary],
+        "boundary_bytes": graph.tensors[boundary].bytes,
         "selection": _selection(plan, names),
     }
 

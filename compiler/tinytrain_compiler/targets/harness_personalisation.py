@@ -23,7 +23,7 @@ class Pass(NamedTuple):
 
     visit: Visit
     instructions: int
-    prefix: int  # of these frozen layers; 0 where their features are kept already
+    frozen: int  # of these, in frozen layers; 0 where their features are kept already
 
 
 @dataclass(frozen=True)

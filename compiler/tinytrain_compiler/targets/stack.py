@@ -28,7 +28,7 @@ OBJDUMP = "arm-none-eabi-objdump"
 STACK_POINTER = 13  # DWARF's number
 RESET = "Reset_Handler"
 # Of templates/harness/marks.h.j2: called in place of the model's functions.
-MARKS = ("marked_prefix", "marked_suffix", "marked_backward")
+MARKS = ("marked_run_frozen", "marked_run_trained", "marked_backward")
 CALLBACKS = ("next_sample", "progress", "store_features", "load_features")  # of templates/harness/support_set.h.j2
 
 DRIVEN = ("tt_stored_read",)  # calls the user's storage driver, none of the model's functions, which call it

@@ -26,13 +26,13 @@ _Static_assert(TT_STORAGE_BLOCK == 32 && TT_STATE_VERSION == 2,
                "the compiler knew another runtime: storage");
 
 /* Frozen layers. Shapes are height x width x channels. */
-void learns_prefix(uint8_t *const regions[])
+void learns_run_frozen(uint8_t *const regions[])
 {
     (void)regions; /* there are none */
 }
 
 /* Layers behind the freeze boundary, keeping what backward() needs. */
-void learns_suffix(uint8_t *const regions[], int32_t keep)
+void learns_run_trained(uint8_t *const regions[], int32_t keep)
 {
     int8_t *const r0 = (int8_t *)regions[0];
 
@@ -106,8 +106,8 @@ void learns_suffix(uint8_t *const regions[], int32_t keep)
 
 static void run(uint8_t *const regions[])
 {
-    learns_prefix(regions);
-    learns_suffix(regions, TT_KEEP_OUTPUT);
+    learns_run_frozen(regions);
+    learns_run_trained(regions, TT_KEEP_OUTPUT);
 }
 
 const tt_model learns_model = {

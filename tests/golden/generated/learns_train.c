@@ -183,12 +183,12 @@ static const tt_layer layers[] = {
 };
 
 const tt_learning learns_learning = {
-    .prefix = learns_prefix,
-    .suffix = learns_suffix,
+    .run_frozen = learns_run_frozen,
+    .run_trained = learns_run_trained,
     .backward = backward,
-    .cut_region = 0,
-    .cut_offset = LEARNS_AT_INPUT,
-    .cut_bytes = 32,
+    .boundary_region = 0,
+    .boundary_offset = LEARNS_AT_INPUT,
+    .boundary_bytes = 32,
     .gradient_region = 0,
     .gradient_offset = LEARNS_GRADIENT_OF_HIDDEN_OUT,
     .loss_region = 0,

@@ -18,9 +18,9 @@ _Static_assert(TT_SELECT_FISHER == 1 && TT_SELECT_RANDOM == 2 && TT_SELECT_L2 ==
 
 extern const tt_learning learns_learning;
 
-/* The forward pass in two parts: layers that never change, and the rest; see tt_learning.h. */
-void learns_prefix(uint8_t *const regions[]);
-void learns_suffix(uint8_t *const regions[], int32_t keep);
+/* The forward pass in two parts: frozen layers, and those behind the freeze boundary; see tt_learning.h. */
+void learns_run_frozen(uint8_t *const regions[]);
+void learns_run_trained(uint8_t *const regions[], int32_t keep);
 
 /* stem */
 extern const tt_learn_params learns_learn_stem;
