@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from ...graph import Graph
-from . import qdq_builders  # noqa: F401  (registers the builders)
+from . import operators  # noqa: F401  (registers the builders)
 from .qdq_importer import QdqImporter
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from ...errors import Problem, UnsupportedModelError, UsageError, first_line
-from . import rules  # noqa: F401  (registers them)
+from . import operators  # noqa: F401  (registers them)
 from .alternatives import ALTERNATIVES, GENERIC_FIX
 from .file import input_shape, is_quantized
 from .float_passes.edit import GraphEditor, default_opset

@@ -1,0 +1,66 @@
+"""Relu, Clip, Softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from ....ops.lookup import LookupAttributes
+from ....ops.softmax import SoftmaxAttributes
+from ..float_passes.activations import clip_limits
+from ..float_passes.edit import attributes, default_opset
+from ..qdq_importer import Pending, QdqImporter, UnsupportedNodeError, builder
+from ..rule import Context, Findings, support_rule
+
+
+@support_rule("Relu")
+def _relu(c: Context) -> Findings:
+    """Any place; becomes the clip limits of the layer in front."""
+    yield from ()
+
+
+@support_rule("Clip")
+def _clip(c: Context) -> Findings:
+    """Any constant min and max, ReLU6 among them; becomes the clip limits of the layer in front."""
+    if clip_limits(c.node, c.editor) is None:
+        yield "its min or max is computed by the model", "make both constants"
+
+
+@support_rule("Softmax")
+def _softmax(c: Context) -> Findings:
+    """Over the features of (1, F) or the channels of (1, C, H, W)."""
+    shape = c.shape()
+    if shape is None:
+        return
+    old = default_opset(c.editor.proto) < 13
+    axis = c.attributes.get("axis", 1 if old else -1) % max(len(shape), 1)
+    # Before opset 13 it ran over this axis and all behind it together.
+    if axis != 1 or (old and int(np.prod(shape[2:])) != 1):
+        yield f"it runs over axis {axis} of {shape}", "use axis=1"
+
+
+@builder("Relu", "Clip")
+def clip(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
+    """Limits of the operator in front; a node of its own where that one is quantised already."""
+    low, high = 0.0, np.inf
+    if node.op_type == "Clip":
+        limits = [importer.constant(n) if n else None for n in (*node.input[1:], "", "")[:2]]
+        low, high = (
+            default if c is None else float(c.real.reshape(()))
+            for c, default in zip(limits, (-np.inf, np.inf), strict=True)
+        )
+    pending = importer.pending.pop(node.input[0], None)
+    if pending is None:
+        x = importer.activation(node.input[0])
+        pending = Pending(node, "lookup", (x.name,), x.shape, LookupAttributes())
+    pending.low, pending.high = (min(max(limit, low), high) for limit in (pending.low, pending.high))
+    return pending
+
+
+@builder("Softmax")
+def softmax(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
+    x = importer.activation(node.input[0])
+    axis, rank = attributes(node).get("axis", -1), len(importer.dims[node.input[0]])
+    if axis % rank != 1 and not (len(x.shape) == 3 and x.shape[0] * x.shape[1] == 1):
+        raise UnsupportedNodeError("it does not run over the channels", "use axis=1")
+    return Pending(node, "softmax", (x.name,), x.shape, SoftmaxAttributes())

@@ -1,0 +1,63 @@
+"""Add of two activations; Add, Sub, Mul and Div with a constant, which are folded."""
+
+from __future__ import annotations
+
+import onnx
+
+from ....ops.add import AddAttributes
+from ..alternatives import NO_GATE
+from ..float_passes.affine import as_affine
+from ..qdq_importer import Pending, QdqImporter, UnsupportedNodeError, builder
+from ..rule import Context, Findings, support_rule
+
+
+@support_rule("Add")
+def _add(c: Context) -> Findings:
+    """Two activations of one shape (residual); or an activation and a constant number per channel, which is folded."""
+    if c.is_constant(0) != c.is_constant(1):
+        yield from _foldable(c)
+    elif (left := c.shape(0)) is not None and (right := c.shape(1)) is not None and left != right:
+        yield f"its inputs have different shapes, {left} and {right}", "make the shapes equal"
+
+
+@support_rule("Sub")
+def _sub(c: Context) -> Findings:
+    """An activation and a constant number per channel (input normalisation); folded."""
+    yield from _foldable(c)
+
+
+@support_rule("Mul")
+def _mul(c: Context) -> Findings:
+    """An activation and a constant number per channel (input normalisation); folded."""
+    yield from _foldable(c)
+
+
+@support_rule("Div")
+def _div(c: Context) -> Findings:
+    """An activation divided by a constant number per channel (input normalisation); folded."""
+    yield from _foldable(c)
+
+
+def _foldable(c: Context) -> Findings:
+    if not c.is_constant(0) and not c.is_constant(1):
+        yield "both of its inputs are computed by the model", NO_GATE if c.node.op_type == "Mul" else ""
+    elif c.quantized:
+        yield "it has a constant side in a quantised model", "fold it into a Conv or Gemm before quantising"
+    elif all(c.shape(i) is not None for i in (0, 1)) and as_affine(c.node, c.editor) is None:
+        shapes = " and ".join(str(c.shape(i)) for i in (0, 1))
+        yield f"its constant side is not one non-zero number per channel (shapes {shapes})", ""
+
+
+@builder("Add")
+def add(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
+    a, b = importer.activation(node.input[0]), importer.activation(node.input[1])
+    if a.shape != b.shape:
+        raise UnsupportedNodeError(
+            f"its inputs have the shapes {a.shape} and {b.shape}", "only equal shapes can be added"
+        )
+    if importer.flattened.get(a.name) != importer.flattened.get(b.name):
+        raise UnsupportedNodeError(
+            "it adds a flattened image to a vector, whose values lie in another order on the device",
+            "add before the Flatten, or let a Gemm follow the Flatten directly",
+        )
+    return Pending(node, "add", (a.name, b.name), a.shape, AddAttributes())

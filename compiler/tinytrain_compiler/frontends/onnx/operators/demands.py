@@ -1,0 +1,17 @@
+"""Findings that several support rules share."""
+
+from __future__ import annotations
+
+from ..rule import Context, Findings
+
+
+def need_rank(c: Context, rank: int) -> Findings:
+    shape = c.shape()
+    if shape is not None and len(shape) != rank:
+        wanted = "(1, C, H, W)" if rank == 4 else "(1, F)"
+        yield f"its input has shape {shape}", f"give it an input of shape {wanted}"
+
+
+def need_constant(c: Context, i: int, what: str) -> Findings:
+    if c.has(i) and not c.is_constant(i):
+        yield f"its {what} is computed by the model", f"make the {what} a constant"
