@@ -44,9 +44,9 @@ typedef struct tt_samples {
 } tt_samples;
 
 /*
- * Where features of samples at the freeze boundary may be kept, so that frozen layers run once per sample. The caller's:
- * RAM, external RAM or a file. slot: 0 .. samples * (copies + 1) - 1; stored before it is loaded, by the same training.
- * Any status but TT_OK ends the training with that status.
+ * Where features of samples at the freeze boundary may be kept, so that frozen layers run once per sample. The
+ * caller's: RAM, external RAM or a file. slot: 0 .. samples * (copies + 1) - 1; stored before it is loaded, by the same
+ * training. Any status but TT_OK ends the training with that status.
  */
 typedef struct tt_cache {
     tt_status (*store)(void *user, uint32_t slot, const int8_t *features, uint32_t bytes);
@@ -113,13 +113,13 @@ typedef struct tt_progress {
 typedef int tt_progress_fn(void *user, const tt_progress *progress);
 
 /*
- * Learn the support set: prototypes of all its classes, deltas of the layers that the policy chose, and the weights of a
- * linear head. Earlier prototypes and head weights are replaced; deltas of layers go on from where they are.
+ * Learn the support set: prototypes of all its classes, deltas of the layers that the policy chose, and the weights of
+ * a linear head. Earlier prototypes and head weights are replaced; deltas of layers go on from where they are.
  * Prototypes are recomputed before every epoch but the first, and after the last (a linear head keeps the first).
  * progress may be NULL.
  *
- * Every enrolled class must be in the support set, else TT_ERR_MISSING: once layers learn, a prototype from before means
- * nothing. tt_forget() first, to drop a class on purpose.
+ * Every enrolled class must be in the support set, else TT_ERR_MISSING: once layers learn, a prototype from before
+ * means nothing. tt_forget() first, to drop a class on purpose.
  * Labels, examples per class and options are checked first: TT_ERR_LABEL, TT_ERR_FULL, TT_ERR_MISSING and
  * TT_ERR_ARGUMENT change nothing. An error of get() or of the cache while the first prototypes are computed or channels
  * are chosen leaves everything as it was. A later one leaves what a stop at that step would: the deltas so far, and

@@ -72,7 +72,8 @@ TT_INLINE int32_t tt_ssat8(int32_t value)
  * pixels' pairs, even and odd, one pixel after the other; both move on. Written out because compilers hoist
  * the loads of several rounds together and then spill the accumulators.
  */
-TT_INLINE void tt_mac_4x4(const tt_word **w, const tt_word **x, int32_t *acc0, int32_t *acc1, int32_t *acc2, int32_t *acc3)
+TT_INLINE void tt_mac_4x4(const tt_word **w, const tt_word **x, int32_t *acc0, int32_t *acc1, int32_t *acc2,
+                          int32_t *acc3)
 {
     uint32_t even, odd;
     __asm__ volatile("ldr    %[odd], [%[w]], #4           \n"
@@ -258,8 +259,8 @@ TT_INLINE void tt_rows_4x4(const int16_t **g, const tt_word **rows, int32_t *acc
  * `count` values with four channels of as many rows. whole: g is a word's address. An odd count's last row stands in a
  * pair's low half.
  */
-TT_INLINE void tt_rows(const int16_t *g, const tt_word *rows, int32_t count, int32_t whole, int32_t *acc0, int32_t *acc1,
-                       int32_t *acc2, int32_t *acc3)
+TT_INLINE void tt_rows(const int16_t *g, const tt_word *rows, int32_t count, int32_t whole, int32_t *acc0,
+                       int32_t *acc1, int32_t *acc2, int32_t *acc3)
 {
     int32_t i = 0;
     if (whole) {

@@ -63,7 +63,7 @@ TT_INLINE int32_t tt_headroom(uint64_t bound, int32_t bits)
     return over > 0 ? over : 0;
 }
 
-/* Bits to drop from mantissas of a magnitude so that magnitude * factor fits int32, also where rounding adds to them. */
+/* Bits to drop from mantissas of a magnitude so that magnitude * factor fits int32, also where they round up. */
 TT_INLINE int32_t tt_safe_shift(int32_t magnitude, uint64_t factor)
 {
     const int32_t shift = tt_headroom((uint64_t)magnitude * factor, 31);
@@ -87,7 +87,7 @@ void tt_apply_mask(int16_t *g, const uint32_t *bits, int32_t count);
 /* The largest magnitude. */
 int32_t tt_magnitude(const int16_t *g, int32_t count);
 
-/* Bits that a sum of products of these mantissas and weights loses, so that it is a mantissa; l1: sum of |w|, at most. */
+/* Bits that a sum of products of mantissas and weights loses, so that it is a mantissa; l1: sum of |w|, at most. */
 int32_t tt_input_shift(const int16_t *g, int32_t count, int32_t l1);
 
 /* g[i] *= factors[i % channels], and drop pre_shift bits; returns what the exponent grows by. */

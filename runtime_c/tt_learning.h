@@ -20,7 +20,7 @@ typedef struct tt_candidate {
     float cost;           /* P_i times this is the layer's score */
 } tt_candidate;
 
-/* What was chosen for a candidate: in RAM, zero before selection. Offsets are inside the training state, but `saved`. */
+/* What was chosen for a candidate: in RAM, zero before selection. Offsets: in the training state, except `saved`. */
 typedef struct tt_selected {
     uint32_t channels; /* uint16_t[chosen]; ascending, until they are drawn anew */
     uint32_t deltas;   /* int16_t[outputs * taps * chosen] */

@@ -57,8 +57,11 @@ static uint32_t header_crc(const header *h)
 
 /* --- What is stored, and where --------------------------------------------------------------- */
 
-/* The one place that says what a state consists of. Changing it changes TT_STATE_VERSION. The first segment is stored
- * without the zeros at its end: a selection rarely fills the pool, and a session that only enrolled has learnt nothing. */
+/*
+ * The one place that says what a state consists of. Changing it changes TT_STATE_VERSION. The first segment is stored
+ * without the zeros at its end: a selection rarely fills the pool, and a session that only enrolled has learnt
+ * nothing.
+ */
 static void list_segments(const tt_session *s, tt_region segments[SEGMENTS])
 {
     const tt_model *m = s->model;

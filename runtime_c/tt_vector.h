@@ -103,7 +103,8 @@ TT_INLINE void tt_requantize_lanes(tt_vector *acc, const tt_vector *multipliers,
     const tt_vector m_high = *multipliers >> 16, m_low = *multipliers & 0xFFFF;
     const tt_unsigned_vector low = (tt_unsigned_vector)a_low * (tt_unsigned_vector)m_low;
     const tt_vector middle = a_high * m_low + (tt_vector)(low >> 16);
-    const tt_unsigned_vector carry = (tt_unsigned_vector)(a_low * m_high) + (tt_unsigned_vector)(middle & 0xFFFF) + 0x8000;
+    const tt_unsigned_vector carry =
+        (tt_unsigned_vector)(a_low * m_high) + (tt_unsigned_vector)(middle & 0xFFFF) + 0x8000;
     *acc = a_high * m_high + (middle >> 16) + (tt_vector)(carry >> 16) + zero;
 }
 

@@ -32,6 +32,6 @@ def test_functions_fit_a_page() -> None:
 
 
 @pytest.mark.parametrize("policy", ["none", "bias", "tinytrain"])
-def test_lines_of_generated_c_fit_a_screen(policy: str, tmp_path: Path) -> None:
+def test_lines_of_c_that_users_read_fit_a_screen(policy: str, tmp_path: Path) -> None:
     columns, where = house.widest(house.generated_c(tmp_path / "net", policy))
     assert columns <= 120, where
