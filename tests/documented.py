@@ -102,7 +102,7 @@ def write_stand_ins(folder: Path) -> None:
     for name in (*names, "pack"):
         labels = np.repeat(np.arange(20), 15)
         images = rng.integers(0, 256, (len(labels), 12, 12, 3), np.uint8)
-        np.savez(data / f"{name}.npz", images=images, labels=labels)
+        np.savez(data / f"{name}.npz", images=images, labels=labels, speaker=np.arange(len(labels)) % 3)
     rows = np.arange(300).reshape(20, 15)
     episode = {"classes": list(range(5)), "support": rows[:5, :2].tolist(), "query": rows[:5, 2:4].tolist()}
     entry = {"way": 5, "shot": 2, "episodes": [episode] * 2}

@@ -272,6 +272,24 @@ def test_a_linear_head_is_trained_even_where_no_layer_is(
         run_episodes(model, pack, episodes[:1], learners("none"), options=LearnerOptions(head="square"))
 
 
+def test_the_networks_own_classes_are_asked_without_enrolling(model: CompiledModel, pack: Pack) -> None:
+    from tinytrain_compiler.evaluate import to_inputs
+
+    five = replace(pack, labels=pack.labels % 5, class_names=tuple("abcde"))
+    episodes = sample_episodes(five, way=3, shot=2, queries=4, count=2, seed=1)
+    found = evaluate(model, five, episodes, policies_named(["none"]), network=True)["policies"]
+    assert list(found) == ["network", "none"]
+    for episode, accuracy in zip(episodes, found["network"]["per_episode"], strict=True):
+        outputs = [
+            run(model.graph, to_inputs(five, [i], model)[0].reshape(-1))[0].reshape(-1) for _, i in episode.query
+        ]
+        answers = [int(output[list(episode.classes)].argmax()) for output in outputs]
+        labels = [label for label, _ in episode.query]
+        assert accuracy == pytest.approx(100 * np.mean(np.equal(answers, labels)))
+    with pytest.raises(UsageError, match="has 4 classes, the network 5 outputs"):
+        evaluate(model, pack, episodes, policies_named(["none"]), network=True)
+
+
 class Declared:
     """In place of a built model: a call must be of a function that the model's header declares."""
 

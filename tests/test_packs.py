@@ -11,7 +11,7 @@ import pytest
 from tinytrain_compiler import Artifacts
 from tinytrain_compiler.compiled import CompiledModel, load_compiled
 from tinytrain_compiler.errors import UsageError
-from tinytrain_compiler.evaluate import Pack, load_episodes, load_pack, sample_episodes, to_inputs
+from tinytrain_compiler.evaluate import Pack, load_episodes, load_pack, sample_episodes, sample_episodes_by, to_inputs
 from tinytrain_compiler.quantize.input_bytes import pixel_map
 
 
@@ -240,3 +240,42 @@ def test_sampling_from_too_little() -> None:
         sample_episodes(pack_of(), way=2, shot=0, queries=1, count=1)
     with pytest.raises(UsageError, match="only 0 samples in groups"):
         sample_episodes(pack_of(groups=np.zeros(40)), way=2, shot=1, queries=1, count=1)
+
+
+def test_episodes_by_a_key_stay_within_one_group_each(tmp_path: Path) -> None:
+    speakers = np.array(["ann", "bob", "eve", "sam"])[np.arange(80) // 20]
+    pack = load_pack(save(tmp_path, **random_images(80), speaker=speakers))
+    episodes = sample_episodes_by(pack, "speaker", way=3, shot=2, queries=3, seed=4)
+    assert sorted(e.group or "" for e in episodes) == ["ann", "bob", "eve", "sam"]
+    for e in episodes:
+        support, query = [i for _, i in e.support], [i for _, i in e.query]
+        assert {speakers[i] for i in support + query} == {e.group}
+        assert not set(support) & set(query)
+        assert all(pack.labels[i] == e.classes[label] for label, i in e.support + e.query)
+    assert sample_episodes_by(pack, "speaker", 3, 2, 3, count=2, seed=4) == episodes[:2]
+    assert len({e.classes for e in sample_episodes_by(pack, "speaker", 3, 2, 3, seed=5)}) > 1
+
+
+def test_a_gap_keeps_queries_away_from_support() -> None:
+    for e in sample_episodes(pack_of(200), way=2, shot=2, queries=4, count=20, gap=9):
+        for label, shown in e.support:
+            assert all(abs(asked - shown) >= 9 for other, asked in e.query if other == label)
+    assert any(
+        abs(asked - shown) < 9
+        for e in sample_episodes(pack_of(200), way=2, shot=2, queries=4, count=20)
+        for label, shown in e.support
+        for other, asked in e.query
+        if other == label
+    )
+
+
+def test_keys_and_groups_that_are_not_there(tmp_path: Path) -> None:
+    pack = load_pack(save(tmp_path, **random_images(40), speaker=np.arange(40) // 20))
+    with pytest.raises(UsageError, match=r"no key 'speakers'.*did you mean speaker"):
+        sample_episodes_by(pack, "speakers", 2, 1, 1)
+    with pytest.raises(UsageError, match=r"no key 'x'.*it has none"):
+        sample_episodes_by(pack_of(), "x", 2, 1, 1)
+    with pytest.raises(UsageError, match="2 of 2 values of `speaker` have 4 classes of the 3 samples"):
+        sample_episodes_by(pack, "speaker", 4, 1, 2, count=3)
+    with pytest.raises(UsageError, match="0 of 2 values"):
+        sample_episodes_by(pack, "speaker", 4, 3, 3)

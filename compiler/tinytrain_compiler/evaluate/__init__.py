@@ -1,6 +1,6 @@
 """Few-shot accuracy of a compiled model on real data: packs, episodes, policies, tables."""
 
-from .episodes import Episode, load_episodes, sample_episodes
+from .episodes import Episode, load_episodes, sample_episodes, sample_episodes_by
 from .evaluate import EPOCHS, evaluate, run_episodes
 from .host_learner import HostLearner
 from .learner import Learner, LearnerOptions, TrainStats
@@ -26,5 +26,6 @@ __all__ = [
     "print_results",
     "run_episodes",
     "sample_episodes",
+    "sample_episodes_by",
     "to_inputs",
 ]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..reference.draws import Draws, mix
@@ -29,6 +30,7 @@ class Episode:
     classes: tuple[int, ...]
     support: tuple[tuple[int, int], ...]  # (label, index), class by class
     query: tuple[tuple[int, int], ...]
+    group: str | None = None  # whose samples all of them are, where episodes are drawn by one key of the pack
 
 
 def load_episodes(path: str | Path, pack: Pack) -> list[Episode]:
@@ -94,46 +96,103 @@ def _labelled(rows: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
     return tuple((label, index) for label, row in enumerate(rows) for index in row)
 
 
-def sample_episodes(pack: Pack, way: int, shot: int, queries: int, count: int, seed: int = 0) -> list[Episode]:
+def sample_episodes(
+    pack: Pack, way: int, shot: int, queries: int, count: int, seed: int = 0, gap: int = 1
+) -> list[Episode]:
     """`count` random episodes of `way` classes, `shot` support samples and `queries` queries each.
 
     Where the pack says what belongs together (Pack.groups), nothing of a group in a class's support is asked
-    about. Episode i depends on the seed and i only. Raises UsageError where the pack is too small.
+    about, and no sample nearer than `gap` places in the pack to one of the support: windows that follow each other
+    may overlap. Episode i depends on the seed and i only. Raises UsageError where the pack is too small.
     """
-    if min(way, shot, queries, count) < 1:
-        raise UsageError("way, shot, queries and the number of episodes must be at least 1")
-    members = {int(c): np.flatnonzero(pack.labels == c).tolist() for c in np.unique(pack.labels)}
-    enough = [c for c, indices in members.items() if len(indices) >= shot + queries]
+    _check_counts(way, shot, queries, count, gap)
+    members = _by_class(pack, range(len(pack)))
+    enough = _large_enough(members, shot, queries, gap)
     if len(enough) < way:
         raise UsageError(
-            f"{pack.source}: {len(enough)} of {len(members)} classes have the {shot + queries} samples that {shot} "
-            f"shots and {queries} queries take; {way} are needed, so ask for fewer"
+            f"{pack.source}: {len(enough)} of {len(members)} classes have the {_needed(shot, queries, gap)} samples "
+            f"that {shot} shots and {queries} queries take; {way} are needed, so ask for fewer"
         )
-    return [_sampled(pack, members, enough, way, shot, queries, Draws(mix(seed, i))) for i in range(count)]
+    task = _Task(pack, pack.groups, way, shot, queries, gap)
+    return [task.draw(members, enough, Draws(mix(seed, i))) for i in range(count)]
 
 
-def _sampled(
-    pack: Pack, members: Mapping[int, list[int]], enough: list[int], way: int, shot: int, queries: int, draws: Draws
-) -> Episode:
-    classes = draws.choose(enough, way)
-    support, query = [], []
-    for number in classes:
-        chosen = draws.choose(members[number], shot)
-        support.append(chosen)
-        query.append(draws.choose(_askable(pack, members[number], chosen, queries), queries))
-    return Episode(way, shot, tuple(classes), _labelled(support), _labelled(query))
+def sample_episodes_by(
+    pack: Pack, key: str, way: int, shot: int, queries: int, count: int | None = None, seed: int = 0, gap: int = 1
+) -> list[Episode]:
+    """One episode for each of `count` groups (None: of all that have the samples), all samples of it from that group.
 
-
-def _askable(pack: Pack, members: Sequence[int], chosen: Sequence[int], queries: int) -> list[int]:
-    """A class's samples that have nothing to do with the chosen ones."""
-    if pack.groups is None:
-        rest = [i for i in members if i not in chosen]
-    else:
-        seen = set(pack.groups[list(chosen)].tolist())
-        rest = [i for i in members if pack.groups[i] not in seen]
-    if len(rest) < queries:
+    key: an array of the pack, such as `speaker`: the device learns one speaker and is asked about the same. Each
+    group has one episode, so that what an interval over episodes tells is how groups differ. gap: see
+    sample_episodes. Raises UsageError where the pack has fewer groups.
+    """
+    _check_counts(way, shot, queries, 1 if count is None else count, gap)
+    groups = {group: _by_class(pack, indices) for group, indices in pack.members(key).items()}
+    enough = {group: _large_enough(members, shot, queries, gap) for group, members in groups.items()}
+    able = [group for group, classes in enough.items() if len(classes) >= way]
+    if len(able) < (count or 1):
         raise UsageError(
-            f"{pack.source}: class {pack.labels[chosen[0]]} has only {len(rest)} samples in groups other than those of "
-            f"{len(chosen)} support samples, {queries} are needed; ask for fewer shots or queries"
+            f"{pack.source}: {len(able)} of {len(groups)} values of `{key}` have {way} classes of the "
+            f"{_needed(shot, queries, gap)} samples that {shot} shots and {queries} queries take; ask for at most that "
+            "many episodes, or for fewer classes, shots or queries"
         )
-    return rest
+    task = _Task(pack, None, way, shot, queries, gap)
+    chosen = Draws(mix(seed)).choose(able, len(able) if count is None else count)
+    return [
+        replace(task.draw(groups[group], enough[group], Draws(mix(seed, i))), group=group)
+        for i, group in enumerate(chosen)
+    ]
+
+
+def _check_counts(way: int, shot: int, queries: int, count: int, gap: int) -> None:
+    if min(way, shot, queries, count, gap) < 1:
+        raise UsageError("way, shot, queries, the gap and the number of episodes must be at least 1")
+
+
+def _by_class(pack: Pack, indices: Sequence[int]) -> dict[int, list[int]]:
+    labels = pack.labels[list(indices)]
+    return {int(c): [i for i, label in zip(indices, labels, strict=True) if label == c] for c in np.unique(labels)}
+
+
+def _needed(shot: int, queries: int, gap: int) -> int:
+    """Samples of a class that are enough wherever the support lies."""
+    return shot + queries + 2 * shot * (gap - 1)
+
+
+def _large_enough(members: Mapping[int, list[int]], shot: int, queries: int, gap: int) -> list[int]:
+    return [c for c, indices in members.items() if len(indices) >= _needed(shot, queries, gap)]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What all drawn episodes have in common."""
+
+    pack: Pack
+    groups: NDArray[Any] | None  # (N,): of these none is on both sides of a class
+    way: int
+    shot: int
+    queries: int
+    gap: int
+
+    def draw(self, members: Mapping[int, list[int]], enough: list[int], draws: Draws) -> Episode:
+        classes = draws.choose(enough, self.way)
+        support, query = [], []
+        for number in classes:
+            chosen = draws.choose(members[number], self.shot)
+            support.append(chosen)
+            query.append(draws.choose(self._askable(members[number], chosen), self.queries))
+        return Episode(self.way, self.shot, tuple(classes), _labelled(support), _labelled(query))
+
+    def _askable(self, members: Sequence[int], chosen: Sequence[int]) -> list[int]:
+        """A class's samples that have nothing to do with the chosen ones."""
+        rest = [i for i in members if all(abs(i - shown) >= self.gap for shown in chosen)]
+        if self.groups is not None:
+            seen = set(self.groups[list(chosen)].tolist())
+            rest = [i for i in rest if self.groups[i] not in seen]
+        if len(rest) < self.queries:
+            raise UsageError(
+                f"{self.pack.source}: class {self.pack.labels[chosen[0]]} has only {len(rest)} samples in groups "
+                f"other than those of {len(chosen)} support samples, {self.queries} are needed; ask for fewer shots "
+                "or queries"
+            )
+        return rest

@@ -15,6 +15,7 @@ from .episodes import Episode
 from .host_learner import HostLearner
 from .instructions import Note, step_instructions
 from .learner import Factory, LearnerOptions, Progress
+from .network_learner import NETWORK, NetworkLearner, check_outputs
 from .packs import Pack
 from .statistics import estimate
 from .study import EpisodeResult, Study, Task
@@ -74,6 +75,7 @@ def evaluate(
     workers: int = 1,
     progress: Progress = lambda done, total: None,
     emulation: bool = False,
+    network: bool = False,
     note: Note = lambda text: None,
 ) -> dict[str, Any]:
     """Accuracy of policies by name over the first `count` episodes (None: all), as run_episodes runs them.
@@ -84,11 +86,15 @@ def evaluate(
 
     emulation: measure instructions, once a policy, on an emulated core like the board's; note is told, in one line,
     where that is not possible. Otherwise they are None.
+    network: also the network's own answers, as "network", in front of the policies.
     """
     chosen, options = episodes[:count], options or LearnerOptions()
     if count is not None and count > len(episodes):
         raise UsageError(f"{count} episodes are asked for, {len(episodes)} are there; ask for at most that many")
-    learners = {name: partial(HostLearner, policy=policy) for name, policy in policies.items()}
+    learners: dict[str, Factory] = {name: partial(HostLearner, policy=policy) for name, policy in policies.items()}
+    if network:
+        check_outputs(model, pack)
+        learners = {NETWORK: NetworkLearner, **learners}
     found = run_episodes(
         model, pack, chosen, learners, epochs=epochs, options=options, seed=seed, workers=workers, progress=progress
     )
@@ -99,7 +105,7 @@ def evaluate(
     return {
         "pack": pack.name,
         "episodes": len(chosen),
-        "policies": {name: _summary(results, steps[name]) for name, results in found.items()},
+        "policies": {name: _summary(results, steps.get(name)) for name, results in found.items()},
     }
 
 

@@ -35,7 +35,7 @@ class HostLearner:
         ))  # fmt: skip
         self.sram_bytes = lowered.sram.total
 
-    def forget(self) -> None:
+    def forget(self, classes: Sequence[int] = ()) -> None:
         if self._trains:
             self._host.unlearn()
         else:

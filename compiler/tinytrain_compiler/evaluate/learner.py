@@ -41,8 +41,8 @@ class Learner(Protocol):
     def sram_bytes(self) -> int:
         """All of the model's SRAM on its board, except the stack."""
 
-    def forget(self) -> None:
-        """Back to the pretrained weights, without prototypes."""
+    def forget(self, classes: Sequence[int] = ()) -> None:
+        """Back to the pretrained weights, without prototypes. classes: the pack's that the next labels stand for."""
 
     def enroll(self, x: Int8, label: int) -> None:
         """Add a sample, int8 of the input's shape, to a class."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Pack:
     class_names: tuple[str, ...]
     source: str  # the array the values come from, as "file.npz (key)"
     groups: NDArray[Any] | None = None  # (N,): what must not be on both sides of an episode; None: nothing known
+    keys: Mapping[str, NDArray[Any]] = field(default_factory=dict)  # (N,) each: by what samples may be told apart
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,10 +42,20 @@ class Pack:
     def is_images(self) -> bool:
         return self.values.dtype == np.uint8
 
+    def members(self, key: str) -> dict[str, list[int]]:
+        """Indices of the samples by their value of a key, in the order of values. UsageError where there is none."""
+        if key not in self.keys:
+            near = get_close_matches(key, self.keys, 1)
+            hint = f", did you mean {near[0]}?" if near else f"; it has {', '.join(self.keys) or 'none'}"
+            raise UsageError(f"{self.source}: has no key '{key}' with one value a sample{hint}")
+        values = self.keys[key]
+        return {str(value): np.flatnonzero(values == value).tolist() for value in np.unique(values)}
+
 
 def load_pack(path: str | Path) -> Pack:
     """Read an .npz with `labels` (N,) and either `images` (uint8 (N, H, W, C) or (N, H, W)) or one float array
-    (`mfcc`, `signals` or any other name) whose first dimension is N; `class_names` and groups are optional.
+    (`mfcc`, `signals` or any other name) whose first dimension is N; `class_names` and arrays (N,) that say what
+    belongs together, such as `speaker`, are optional.
 
     Raises UsageError, saying what was found and what is wanted.
     """
@@ -61,16 +73,17 @@ def load_pack(path: str | Path) -> Pack:
     return Pack(
         file.stem, arrays[key], labels, _class_names(file, arrays, labels), f"{file.name} ({key})",
         next((arrays[k] for k in GROUP_KEYS if k in arrays and arrays[k].shape == labels.shape), None),
+        {k: a for k, a in arrays.items() if a.shape == labels.shape and k not in ("labels", "class_names")},
     )  # fmt: skip
 
 
 def _read(file: Path) -> dict[str, NDArray[Any]]:
     if not file.is_file():
-        raise UsageError(f"{file}: no such file; give an .npz with `images` and `labels`")
+        raise UsageError(f"{file}: no such file; give an .npz with samples and `labels`")
     try:
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            raise UsageError(f"{file}: is a single array; give an .npz with `images` and `labels`")
+            raise UsageError(f"{file}: is a single array; give an .npz with samples and `labels`")
         with loaded:
             return {key: loaded[key] for key in loaded.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:

@@ -51,7 +51,7 @@ class Study:
         support, query = self._bytes(number)
         seed = mix(self.seed, number)
         started = perf_counter()
-        learner.forget()
+        learner.forget(episode.classes)
         labels = [label for label, _ in episode.support]
         for x, label in zip(support, labels, strict=True):
             learner.enroll(x, label)

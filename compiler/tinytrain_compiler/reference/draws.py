@@ -6,6 +6,11 @@ Seeds are mixed with the 32-bit finaliser of MurmurHash3, so that neighbouring s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
 _MASK = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9  # 2^32 / golden ratio: keeps mix(0, 0, ...) away from 0
 
@@ -44,7 +49,7 @@ class Draws:
         """low .. high, both included."""
         return low + self.below(high - low + 1)
 
-    def choose(self, items: list[int], count: int) -> list[int]:
+    def choose(self, items: Sequence[T], count: int) -> list[T]:
         """`count` of the items, each at most once, in the order they were drawn (Fisher-Yates, stopped early)."""
         pool = list(items)
         for i in range(count):
