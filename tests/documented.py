@@ -100,7 +100,7 @@ def write_stand_ins(folder: Path) -> None:
     rng = np.random.default_rng(0)
     names = ("omniglot", "cifar10", "gtsrb", "dtd10", "fashion_mnist", "tinyimagenet64", "imagenet_check250")
     for name in (*names, "pack"):
-        labels = np.repeat(np.arange(20), 15)
+        labels = np.repeat(np.arange(5 if name == "pack" else 20), 15)  # as many classes as DIR's network has outputs
         images = rng.integers(0, 256, (len(labels), 12, 12, 3), np.uint8)
         np.savez(data / f"{name}.npz", images=images, labels=labels, speaker=np.arange(len(labels)) % 3)
     rows = np.arange(300).reshape(20, 15)
