@@ -32,10 +32,16 @@ def backward_kernels(schedule: Schedule, prefix: str, prototypes: Mapping[str, s
             while symbol in found.kernels:
                 symbol, number = f"{base}_v{number}", number + 1
             by_identity[kernel.identity] = symbol
-            found.kernels[symbol] = (kernel, prototype.format(symbol, ", void *scratch" if step.scratch else ""), [])
+            found.kernels[symbol] = (kernel, prototype.format(symbol, _parameters(step)), [])
         found.kernels[symbol][2].append(layer)
         found.symbols[step] = symbol
     return found
+
+
+def _parameters(step: KernelStep) -> str:
+    """The last ones: inputs that the kernel reads again, its constants, and scratch memory."""
+    read = [*step.values, *["operand"] * step.has_operand] if isinstance(step, InputGradient) else []
+    return "".join(f", const int8_t *{name}" for name in read) + (", void *scratch" if step.scratch else "")
 
 
 def _calls(schedule: Schedule, prototypes: Mapping[str, str]) -> Iterator[tuple[KernelStep, str]]:

@@ -28,6 +28,13 @@ def argmax_indices(c: StepText, step: InputGradient) -> str:
     return "" if step.argmax_indices is None else f", {c.cast('uint32_t', step.argmax_indices)}"
 
 
+def values(c: StepText, step: InputGradient) -> str:
+    """What the kernel reads of the forward pass, and the constant in place of an input, as arguments."""
+    read = [c.activation(tensor) for tensor in step.values.values()]
+    constants = [f"{c.names.of('layer', step.node)}.operand"] if step.has_operand else []
+    return "".join(f", {name}" for name in read + constants)
+
+
 def fisher_input(c: StepText, step: FisherScore) -> str:
     """A candidate's scores, and its whole input."""
     return f"fisher->scores + {c.candidate(step.node).first}, {c.at(step.inputs)} + {step.offset}"

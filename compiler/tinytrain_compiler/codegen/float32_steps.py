@@ -11,7 +11,16 @@ from ..schedule import (
     UpdateBias,
     UpdateWeights,
 )
-from .backward_parts import argmax_indices, during_group, fisher_input, fisher_shape, update, update_chosen, weights
+from .backward_parts import (
+    argmax_indices,
+    during_group,
+    fisher_input,
+    fisher_shape,
+    update,
+    update_chosen,
+    values,
+    weights,
+)
 from .forward_steps import FORWARD
 from .step_text import SELECTING, Statement, StepText, StepWriters
 
@@ -43,7 +52,7 @@ def _update_weights(c: StepText, step: UpdateWeights) -> list[Statement]:
 def _input_gradient(c: StepText, step: InputGradient) -> list[Statement]:
     g, dx, function = c.gradient(step.gradient), c.gradient(step.target), c.symbol(step)
     if not step.scales:
-        lines = [f"{function}({g}, {dx}{argmax_indices(c, step)});"]
+        lines = [f"{function}({g}, {dx}{argmax_indices(c, step)}{values(c, step)});"]
     else:
         count, outputs = c.count(step.node.output), len(step.node.constants["weights"])
         scale = f"tt_float_scale({g}, {count}, {outputs}, {c.names.local('scales_of', step.node)});"

@@ -11,7 +11,16 @@ from ..schedule import (
     UpdateBias,
     UpdateWeights,
 )
-from .backward_parts import argmax_indices, during_group, fisher_input, fisher_shape, update, update_chosen, weights
+from .backward_parts import (
+    argmax_indices,
+    during_group,
+    fisher_input,
+    fisher_shape,
+    update,
+    update_chosen,
+    values,
+    weights,
+)
 from .forward_steps import FORWARD
 from .step_text import SELECTING, Statement, StepText, StepWriters
 
@@ -49,7 +58,7 @@ def _input_gradient(c: StepText, step: InputGradient) -> list[Statement]:
     g, dx, function = c.gradient(step.gradient), c.gradient(step.target), c.symbol(step)
     working = c.working(step.working)
     if not step.scales:
-        lines = [f"{variable} = {exponent} + {function}({g}, {dx}{argmax_indices(c, step)}{working});"]
+        lines = [f"{variable} = {exponent} + {function}({g}, {dx}{argmax_indices(c, step)}{values(c, step)}{working});"]
     else:
         count, outputs = c.count(step.node.output), len(step.node.constants["weights"])
         scales, bounds = c.names.local("scales_of", step.node), step.kernel.arguments

@@ -39,6 +39,7 @@ class Backward(ABC):
     """
 
     needs_inputs = False
+    in_place = False  # a kernel may write its result, where that is as large as the gradient, over the gradient
 
     @abstractmethod
     def int16(
@@ -62,6 +63,15 @@ class Backward(ABC):
         """The C kernel of int16; None where it is a copy (add) or the same bytes (reshape). That of float32 differs
         by its template alone. trained: the layer's weights may grow, see TRAINED_MARGIN."""
         return None
+
+    def kernels(self, node: Node, tensors: Mapping[str, Tensor], trained: bool) -> tuple[Kernel | None, ...]:
+        """The kernel of each input's gradient, in the order of the inputs; without a word here, one serves all."""
+        return (self.kernel(node, tensors, trained),) * len(node.inputs)
+
+    def values(self, node: Node, which: int) -> Mapping[str, int]:
+        """Inputs (indices) whose bytes of the forward pass the kernel of input `which` reads, by the names of its
+        parameters, which stand behind the gradients. These activations stay where they are until then."""
+        return {}
 
     def scratch_bytes(self, node: Node, tensors: Mapping[str, Tensor]) -> int:
         """Working memory of the kernel, enough for every variant; 0: it takes none."""

@@ -7,7 +7,8 @@ written. Steps are compared by identity.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ..graph import Node
 from ..ops import Kernel
@@ -251,10 +252,14 @@ class UpdateWeights(KernelStep):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class InputGradient(KernelStep):
-    """The gradient of a node's first input from that of its output, which may be scaled in place on the way."""
+    """The gradient of one of a node's inputs from that of its output, which may be scaled in place on the way.
+
+    target may be the gradient: the kernel works in place.
+    """
 
     gradient: BufferSpec
     target: BufferSpec
+    values: Mapping[str, Activation] = field(default_factory=dict)  # inputs that the kernel reads, by its parameter
     parameters: BufferSpec | None = None  # effective weights of a layer that trains; else those in flash
     argmax_indices: BufferSpec | None = None
     working: BufferSpec | None = None
@@ -266,8 +271,13 @@ class InputGradient(KernelStep):
         return "weights" in self.node.constants
 
     @property
+    def has_operand(self) -> bool:
+        """Whether the kernel reads a constant that takes the place of an input."""
+        return "operand" in self.node.constants
+
+    @property
     def reads(self) -> tuple[Place, ...]:
-        return (self.gradient, *_given(self.parameters), *_given(self.argmax_indices))
+        return (self.gradient, *self.values.values(), *_given(self.parameters), *_given(self.argmax_indices))
 
     @property
     def writes(self) -> tuple[Place, ...]:

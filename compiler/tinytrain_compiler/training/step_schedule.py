@@ -126,14 +126,14 @@ class _Walk:
             steps += self._update(layer, gradient, working if needs[0] else None)
         if not passes_on:
             return steps
-        kernel = self._gradient_kernel(node, layer)
-        if kernel is None:
-            return [*steps, *self._share(node, gradient, targets)]
-        argmax_indices = self._save_argmax_indices(node) if targets else None
-        return [
-            *steps,
-            *self._propagate(node, layer, gradient, targets, kernel, argmax_indices, working if needs[1] else None),
-        ]
+        kernels = self._gradient_kernels(node, layer)
+        wanted = [i for i, name in enumerate(node.inputs) if name in self._wanted or not targets]
+        shared = [node.inputs[i] for i in wanted if kernels[i] is None]
+        for i in wanted:
+            kernel, last = kernels[i], i == wanted[-1] and not shared
+            if kernel is not None:
+                steps += self._propagate(node, layer, gradient, i, kernel, last, working if needs[1] else None)
+        return [*steps, *self._share(node, gradient, list(dict.fromkeys(shared)))]
 
     def _apply_mask(self, node: Node, gradient: BufferSpec) -> list[Step]:
         if not saves_clip_mask(node, self._graph.tensors):
@@ -161,20 +161,17 @@ class _Walk:
         return steps
 
     def _propagate(
-        self, node: Node, layer: LayerState | None, gradient: BufferSpec, targets: Sequence[str], kernel: Kernel,
-        argmax_indices: BufferSpec | None, working: BufferSpec | None,
+        self, node: Node, layer: LayerState | None, gradient: BufferSpec, which: int, kernel: Kernel, last: bool,
+        working: BufferSpec | None,
     ) -> list[Step]:  # fmt: skip
-        """The kernel writes a new buffer, or a temporary one that is then added to what is already there.
+        """The gradient of input `which`: the kernel writes a new buffer, a temporary one that is then added to what is
+        already there, or, as the last that reads it, the gradient's own.
 
-        A candidate without targets passes its gradient on only to measure Fisher information.
+        A candidate that no earlier layer waits for passes its gradient on only to measure Fisher information.
         """
-        tensor, selecting = node.inputs[0], not targets
-        adds = tensor in self._gradient_of
-        if selecting or adds:
-            size = self._gradient_bytes(tensor)
-            target = self._buffer(f"second gradient of {tensor}", size, "gradients")
-        else:
-            target = self._new_gradient(tensor)
+        tensor = node.inputs[which]
+        selecting, adds = tensor not in self._wanted, tensor in self._gradient_of
+        target = self._target(node, tensor, gradient, overwrites=last and node.inputs.count(tensor) == 1)
         steps: list[Step] = []
         parameters = None
         if layer is not None and layer.learns_weights:
@@ -186,9 +183,10 @@ class _Walk:
                 node=node,
                 gradient=gradient,
                 target=target,
+                values={name: Activation(node.inputs[i]) for name, i in backward_of(node).values(node, which).items()},
                 kernel=kernel,
                 parameters=parameters,
-                argmax_indices=argmax_indices,
+                argmax_indices=None if selecting else self._save_argmax_indices(node),
                 working=working,
                 selecting=selecting,
             )
@@ -198,9 +196,20 @@ class _Walk:
             kept = self._shared[place.buffer]
             fisher = FisherScore(node=node, gradient=target, inputs=kept, offset=place.offset, group=place.group)
             steps.append(fisher)
-        if adds and not selecting:
+        if adds:
             steps.append(Accumulate(node=node, tensor=tensor, source=target, target=self._gradient_of[tensor]))
         return steps
+
+    def _target(self, node: Node, tensor: str, gradient: BufferSpec, overwrites: bool) -> BufferSpec:
+        """Where a kernel writes the gradient of a tensor. overwrites: whether nobody needs the output's any more."""
+        size, is_first = self._gradient_bytes(tensor), tensor in self._wanted and tensor not in self._gradient_of
+        if overwrites and backward_of(node).in_place and size == gradient.bytes:
+            if is_first:
+                self._gradient_of[tensor] = gradient
+            return gradient
+        if is_first:
+            return self._new_gradient(tensor)
+        return self._buffer(f"second gradient of {tensor}", size, "gradients")
 
     def _share(self, node: Node, gradient: BufferSpec, targets: Sequence[str]) -> list[Step]:
         """Operators that pass their gradient on as it is: the last new target takes the buffer over, others get copies.
@@ -273,11 +282,11 @@ class _Walk:
             return 0
         return weights_of(layer.node).scratch_bytes(layer.node, self._graph.tensors, layer.limit)
 
-    def _gradient_kernel(self, node: Node, layer: LayerState | None) -> Kernel | None:
-        """The kernel that takes the node's gradient to its input; None where it is a copy."""
+    def _gradient_kernels(self, node: Node, layer: LayerState | None) -> list[Kernel | None]:
+        """The kernels that take the node's gradient to its inputs; None where that is a copy."""
         trained = layer is not None and layer.learns_weights
-        kernel = backward_of(node).kernel(node, self._graph.tensors, trained)
-        return None if kernel is None else self._formats.gradients.kernel(kernel, node)
+        found = backward_of(node).kernels(node, self._graph.tensors, trained)
+        return [None if kernel is None else self._formats.gradients.kernel(kernel, node) for kernel in found]
 
     def _update_kernel(self, node: Node) -> Kernel:
         """The kernel of the node's weight gradient and update."""
