@@ -22,6 +22,7 @@ from .float_passes.identities import remove_identities
 from .functions import inline_functions
 from .interface import check_interface, check_opset, check_type, modernize
 from .names import check_texts, make_legible
+from .qdq_passes import holds_integers, to_qdq
 from .sizes import check_sizes
 from .structure import check_structure
 from .weights import check_constants, check_numbers, type_name
@@ -94,21 +95,24 @@ def _prepare(proto: onnx.ModelProto, file: str) -> tuple[onnx.ModelProto, list[s
     check_opset(proto)
     check_constants(proto.graph)
     check_structure(proto)
-    proto = modernize(proto)
+    proto = modernize(proto, holds_integers(proto))
     proto.ir_version = min(proto.ir_version, MAX_IR_VERSION)
     proto = fold_constants(proto)
     editor = GraphEditor(proto)
     remove_identities(editor)
     editor.remove_unused()
     editor.refresh()
+    notes += to_qdq(proto)
     _check_result(proto)
     return proto, notes
 
 
 def _normalize_domains(proto: onnx.ModelProto) -> None:
-    """The standard operators have two spellings; and onnxruntime refuses sets that it does not know, used or not."""
+    """The standard operators have two spellings, quantising to 8 bits a third; and onnxruntime refuses sets that it
+    does not know, used or not."""
     for node in proto.graph.node:
-        if node.domain == "ai.onnx":
+        contributed = node.domain == "com.microsoft" and node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        if node.domain == "ai.onnx" or contributed:
             node.domain = ""
     used = {node.domain for node in proto.graph.node} | {""}
     versions: dict[str, int] = {}
@@ -189,6 +193,7 @@ def _check_result(proto: onnx.ModelProto) -> None:
             f"it computes in other types than float32: {listed(found)}; export the model in float32 "
             "(model.float() in PyTorch, keep_io_types of float16 converters off)"
         )
+    check_type(graph.input[0], "input")
     check_type(graph.output[0], "output")
     check_sizes(proto)
     check_numbers(graph)

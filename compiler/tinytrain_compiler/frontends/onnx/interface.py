@@ -11,8 +11,10 @@ from .float_passes.runtime import runs_opset
 from .limits import MAX_ELEMENTS, elements, spelled
 from .weights import type_name
 
+BYTES = (TensorProto.INT8, TensorProto.UINT8)
 MIN_OPSET = 7  # the first one with today's broadcasting
 OLDEST_READ = 11  # what is older is brought to OPSET: attributes have become inputs since
+FIRST_WITH_AXES = 13  # of scales: DequantizeLinear had one scale a tensor before
 OPSET = 17
 
 
@@ -30,10 +32,10 @@ def check_opset(proto: onnx.ModelProto) -> None:
         )
 
 
-def modernize(proto: onnx.ModelProto) -> onnx.ModelProto:
+def modernize(proto: onnx.ModelProto, quantized: bool) -> onnx.ModelProto:
     """The model in an operator set that rules and passes know. Raises UsageError where it cannot be brought there."""
     opset = default_opset(proto)
-    if opset >= OLDEST_READ:
+    if opset >= (FIRST_WITH_AXES if quantized else OLDEST_READ):
         return proto
     try:
         return version_converter.convert_version(proto, OPSET)
@@ -61,19 +63,19 @@ def check_interface(proto: onnx.ModelProto, file: str) -> list[str]:
             f"it has {len(graph.output)} outputs ({names}), exactly one is supported; keep the one you need "
             f"with onnx.utils.extract_model('{file}', 'one.onnx', ['{shown(inputs[0].name)}'], [OUTPUT])"
         )
-    check_type(inputs[0], "input")
+    check_type(inputs[0], "input", *BYTES)
     if not graph.output[0].type.HasField("tensor_type") and graph.output[0].type.WhichOneof("value"):
         check_type(graph.output[0], "output")
     return _fix_batch(inputs[0], file)
 
 
-def check_type(info: onnx.ValueInfoProto, role: str) -> None:
-    """Raise UsageError where an end of the model is not a tensor of float32."""
+def check_type(info: onnx.ValueInfoProto, role: str, *others: int) -> None:
+    """Raise UsageError where an end of the model is not a tensor of float32, or of one of `others`."""
     name = shown(info.name)
     if not info.type.HasField("tensor_type"):
         raise UsageError(f"{role} '{name}' is not a tensor; export the model with tensors only")
     elem = info.type.tensor_type.elem_type
-    if elem == TensorProto.FLOAT:
+    if elem == TensorProto.FLOAT or elem in others:
         return
     raise UsageError(
         f"{role} '{name}' has type {type_name(elem)}, supported is float32; "
