@@ -1,7 +1,7 @@
 """From a model file to the compiler's graph: the boundary that every file format stays behind.
 
-A format is a folder with a reader and an oracle: `onnx/` is the only one so far, `.tflite` will be another. What
-leaves a reader is an ImportedModel; nothing after it knows what the file was.
+A format is a folder with a reader: `onnx/`, and `tflite/`, which translates a file to ONNX. What leaves a reader is an
+ImportedModel; nothing after it knows what the file was.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from .imported import ImportedModel
 
 __all__ = ["ImportedModel", "float_outputs", "open_oracle", "read"]
 
+TFLITE = ".tflite"
+
 
 def read(
     path: Path,
@@ -32,6 +34,10 @@ def read(
     raises where they need not be read any further. Errors: UsageError for a file or data that the compiler cannot work
     with, UnsupportedModelError naming every node that it cannot compile.
     """
+    if path.suffix.lower() == TFLITE:
+        from .tflite.reader import read_tflite
+
+        return read_tflite(path, calibration, progress, check)
     from .onnx.reader import read_onnx  # onnx and onnxruntime take a second to import
 
     return read_onnx(path, calibration, progress, check)
@@ -47,6 +53,8 @@ def open_oracle(directory: Path, name: str) -> Oracle | None:
 
 def float_outputs(path: Path, samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """A float model's outputs (n, elements) for samples (n, C, H, W) or (n, F). Errors: as read."""
-    from .onnx.reader import float_outputs_onnx
+    from .onnx.file import load_model
+    from .onnx.reader import float_outputs_of
+    from .tflite.reader import load_tflite
 
-    return float_outputs_onnx(path, samples)
+    return float_outputs_of((load_tflite if path.suffix.lower() == TFLITE else load_model)(path), samples)

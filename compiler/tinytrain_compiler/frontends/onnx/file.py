@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ _SHOWN = 5  # models beside a missing one
 
 # First bytes of files people take for ONNX, at an offset.
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
-    (4, b"TFL3", "a TensorFlow Lite model"),
+    (4, b"TFL3", "a TensorFlow Lite model; give the file the ending .tflite"),
     (0, b"\x89PNG", "a PNG image"),
     (0, b"\xff\xd8\xff", "a JPEG image"),
     (0, b"\x89HDF", "an HDF5 file (Keras)"),
@@ -70,13 +71,25 @@ def load_model(path: Path) -> LoadedModel:
     set the compiler cannot work with.
     """
     path = Path(path)
-    data = _read(path)
+    data = read_bytes(path, "ONNX")
     proto = _parse(path, data)
     digest = hashlib.sha256(data)
-    try:
+
+    def complete() -> onnx.ModelProto:
         check_texts(proto)
         load_external_data(path, proto, digest)
-        proto, notes = _prepare(proto, path.name)
+        return proto
+
+    return prepared(path, complete, digest)
+
+
+def prepared(path: Path, make: Callable[[], onnx.ModelProto], digest: hashlib._Hash) -> LoadedModel:
+    """The model that `make` returns, checked and with constants folded. digest: of all that make() reads.
+
+    Raises UsageError, naming the file, for whatever is wrong in it.
+    """
+    try:
+        proto, notes = _prepare(make(), path.name)
     except UsageError as e:
         raise UsageError(f"{path}: {e}") from e
     except TinyTrainError:
@@ -124,18 +137,20 @@ def _normalize_domains(proto: onnx.ModelProto) -> None:
     proto.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in versions.items())
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path, kind: str) -> bytes:
+    """A whole file. kind: ONNX or tflite. Raises UsageError for what is none, or too large."""
+    suffix = f".{kind.lower()}"
     if path.is_dir():
-        raise UsageError(f"{path} is a folder; name the .onnx file in it")
+        raise UsageError(f"{path} is a folder; name the {suffix} file in it")
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path} is not a file that can be read as a whole; name the .onnx file")
+            raise UsageError(f"{path} is not a file that can be read as a whole; name the {suffix} file")
         if status.st_size > MAX_FILE:
-            raise UsageError(f"{path} has {status.st_size:,} bytes, no ONNX file has more than {MAX_FILE:,}")
+            raise UsageError(f"{path} has {status.st_size:,} bytes, no {kind} file has more than {MAX_FILE:,}")
         data = path.read_bytes()
     except FileNotFoundError as e:
-        near = sorted(p.name for p in path.parent.glob("*.onnx"))[:_SHOWN] if path.parent.is_dir() else []
+        near = sorted(p.name for p in path.parent.glob(f"*{suffix}"))[:_SHOWN] if path.parent.is_dir() else []
         hint = f"; models there: {', '.join(near)}" if near else ""
         raise UsageError(f"{path} does not exist{hint}") from e
     except OSError as e:

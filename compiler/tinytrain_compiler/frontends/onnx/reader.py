@@ -13,7 +13,7 @@ from ...graph.outline import LayerOutline
 from ...quantize.calibration import Calibration, CalibrationData
 from ..imported import ImportedModel
 from .canonicalize import canonicalize
-from .file import input_shape, is_quantized, load_model
+from .file import LoadedModel, input_shape, is_quantized, load_model
 from .oracle import OnnxOracle, OrtSession
 from .outline import outline
 from .qdq import import_qdq
@@ -29,7 +29,16 @@ def read_onnx(
 ) -> ImportedModel:
     """See frontends.read."""
     progress("reading the model")
-    loaded = load_model(path)
+    return import_loaded(load_model(path), calibration, progress, check)
+
+
+def import_loaded(
+    loaded: LoadedModel,
+    calibration: CalibrationData,
+    progress: Progress,
+    check: Callable[[Sequence[LayerOutline]], None],
+) -> ImportedModel:
+    """What every format that becomes ONNX shares, from the loaded model on; see frontends.read."""
     progress("checking operators")
     check_supported(loaded.proto)
     check(outline(loaded.proto))
@@ -72,7 +81,7 @@ def top1_agreement(
     return float(np.mean(first.argmax(1) == second.argmax(1)))
 
 
-def float_outputs_onnx(path: Path, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def float_outputs_of(loaded: LoadedModel, samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """See frontends.float_outputs."""
-    found: NDArray[np.float32] = OrtSession(load_model(path).proto).run(samples)[0].reshape(len(samples), -1)
+    found: NDArray[np.float32] = OrtSession(loaded.proto).run(samples)[0].reshape(len(samples), -1)
     return found
