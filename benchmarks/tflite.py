@@ -111,7 +111,16 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=1000, help="at most so many of a pack")
     args = parser.parse_args()
     table = Table(title="generated C against TensorFlow Lite, outputs", title_justify="left")
-    for column in ("network", "kernels", "inputs", "values", "identical", "within 1 step", "largest", "top-1 agreement"):
+    for column in (
+        "network",
+        "kernels",
+        "inputs",
+        "values",
+        "identical",
+        "within 1 step",
+        "largest",
+        "top-1 agreement",
+    ):
         table.add_column(column, justify="left" if column in ("network", "kernels") else "right")
     for network in NETWORKS:
         if not args.names or any(name in network.file for name in args.names):

@@ -28,8 +28,10 @@ def pool(t: Translator, op: Operator) -> None:
 
 @translation("MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM", reads=(0, 1))
 def reduce(t: Translator, op: Operator) -> None:
-    """Constant axes; over height and width of an image, or as the ONNX operator of the same kind."""
+    """Over any constant axes; SUM of float activations alone."""
     x = t.input(op, 0)
+    if op.name == "SUM" and t.tensor(x).type != "float32":
+        raise CannotTranslateError("TensorFlow Lite's kernels for int8 sums wrap around", "use MEAN")
     rank, kind = len(t.shape(x)), _REDUCTIONS[op.name]
     axes = sorted({axis % rank if rank else 0 for axis in t.integers(t.input(op, 1), "axes")})
     keep = bool(op.options["keep_dims"])
