@@ -20,7 +20,7 @@ from tinytrain_compiler import Artifacts, compile_model
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.layout import statement
 from tinytrain_compiler.codegen.render import Identifiers, c_name
-from tinytrain_compiler.graph import Graph, Quantization, Tensor
+from tinytrain_compiler.graph import Graph, Layout, Quantization, Tensor
 from tinytrain_compiler.lowering import Lowered
 from tinytrain_compiler.quantize.input_bytes import quantize_samples
 from tinytrain_compiler.reference import run
@@ -247,7 +247,7 @@ def test_floats_become_input_bytes_as_in_python(scale: float, zero: int, tmp_pat
     values = np.concatenate([halves, near, far, (rng.normal(size=4000) * 100 * scale).astype(np.float32)])
     tensor = Tensor("x", (len(values),), Quantization(scale, zero))
     with np.errstate(over="ignore"):
-        wanted = quantize_samples(values[None], tensor)[0]
+        wanted = quantize_samples(values[None], tensor, Layout.row_major((1, len(values))))[0]
     assert (quantized_in_c(tensor, values, tmp_path, ["-O2"]) == wanted).all()
 
 

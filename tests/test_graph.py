@@ -12,7 +12,7 @@ from graphs import GraphBuilder, describe, random_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import NETWORKS
-from tinytrain_compiler.graph import Graph, GraphError, Quantization, verify
+from tinytrain_compiler.graph import Graph, GraphError, Layout, Origin, Quantization, verify
 from tinytrain_compiler.ops import operator_of, registered
 from tinytrain_compiler.passes import PIPELINE, run_passes
 from tinytrain_compiler.passes.fuse_clip import FuseClip
@@ -36,6 +36,7 @@ def with_node(graph: Graph, index: int, **changes: Any) -> Graph:
     return replace(graph, nodes=nodes)
 
 
+ORIGIN = Origin("integers", Layout.row_major((1, 4, 4)))
 MISTAKES: dict[str, Callable[[Graph], Graph]] = {
     "input nowhere is not a tensor": lambda g: replace(g, input="nowhere"),
     "two nodes are called first": lambda g: with_node(g, 1, name="first"),
@@ -49,7 +50,17 @@ MISTAKES: dict[str, Callable[[Graph], Graph]] = {
     "first_out has scale 0.0": lambda g: with_tensor(g, quantization=Quantization(0.0, 0)),
     "first_out has scale nan": lambda g: with_tensor(g, quantization=Quantization(float("nan"), 0)),
     "first_out has zero point 128": lambda g: with_tensor(g, quantization=Quantization(0.1, 128)),
-    r"first_out has shape \(4, 4\)": lambda g: with_tensor(g, shape=(4, 4)),
+    r"first_out has shape \(1, 1, 1, 1, 1, 1, 80\)": lambda g: with_tensor(g, shape=(1, 1, 1, 1, 1, 1, 80)),
+    r"first_out has an origin and is no tensor": lambda g: replace(
+        g,
+        tensors={"input": g.tensors["input"]},
+        nodes=[],
+        output="input",
+        features="input",
+        origins={"first_out": ORIGIN},
+    ),
+    "first_out lies on the device as": lambda g: replace(g, origins={"first_out": ORIGIN}),
+    "input lies on the device as": lambda g: replace(g, input_layout=ORIGIN.layout),
     r"first_out has shape \(4, 0, 5\)": lambda g: with_tensor(g, shape=(4, 0, 5)),
 }
 

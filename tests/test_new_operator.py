@@ -91,8 +91,8 @@ TEMPLATE = """\
 
 
 def build(importer: qdq_importer.QdqImporter, node: onnx.NodeProto) -> qdq_importer.Pending:
-    x = importer.activation(node.input[0])
-    return qdq_importer.Pending(node, "abs", (x.name,), x.shape, AbsAttributes())
+    x, layout = importer.as_it_lies(node.input[0])
+    return qdq_importer.Pending(node, "abs", (x.name,), layout, AbsAttributes())
 
 
 def any_shape(c: rule.Context) -> rule.Findings:

@@ -142,8 +142,14 @@ REFUSED: dict[str, tuple[Build, str]] = {
     ),
     "pool dilated": (lambda b: b.node("MaxPool", b.input, kernel_shape=[2, 2], dilations=[2, 2]), "dilated"),
     "mean over channels": (lambda b: b.node("ReduceMean", b.input, axes=[1]), "averages over axes (1,)"),
-    "shuffle": (lambda b: b.node("Reshape", b.input, b.const([1, 4, 6, 8], np.int64)), "between channels and pixels"),
-    "flatten axis": (lambda b: b.node("Flatten", b.input, axis=2), "axis=1"),
+    "flatten axis": (
+        lambda b: b.gemm(b.node("Flatten", b.conv(b.input, 3, 2, 1), axis=2), 64, 3),
+        "it works on 2 samples at once",
+    ),
+    "two images": (
+        lambda b: b.conv(b.node("Reshape", b.input, b.const([3, 1, 8, 8], np.int64)), 1, 2, 1),
+        "it works on 3 samples",
+    ),
     "softmax over width": (lambda b: b.node("Softmax", b.input, axis=-1), "axis 3"),
 }
 

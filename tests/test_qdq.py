@@ -21,7 +21,7 @@ from tinytrain_compiler import Artifacts, compile_model
 from tinytrain_compiler.compiled import load_compiled
 from tinytrain_compiler.errors import DisagreementError, UnsupportedModelError, UsageError
 from tinytrain_compiler.frontends.onnx.oracle import OnnxOracle
-from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.graph import Graph, Layout, Origin
 from tinytrain_compiler.oracle import Oracle, check_agreement
 from tinytrain_compiler.verify import verify
 from tools import require_or_skip
@@ -239,6 +239,7 @@ def test_the_oracles_layout_of_a_deep_network_takes_one_pass() -> None:
     x = deep.input
     for _ in range(1500):
         x = deep.lookup(x)
-    graph = replace(deep.build(x), origins={deep.input: "integers", x: "integers"})
+    origin = Origin("integers", Layout.row_major((1, 16)))
+    graph = replace(deep.build(x), origins={deep.input: origin, x: origin})
     inputs = np.arange(32, dtype=np.int8).reshape(2, 16)
     np.testing.assert_array_equal(OnnxOracle(proto).tensors(graph, inputs)[x], inputs)

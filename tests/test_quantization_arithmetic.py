@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from operator_cases import STRATEGIES
 from tinytrain_compiler.errors import UnsupportedModelError
-from tinytrain_compiler.graph import Quantization, Tensor, quantize_multiplier, requantize
+from tinytrain_compiler.graph import Layout, Quantization, Tensor, quantize_multiplier, requantize
 from tinytrain_compiler.ops import operator_of
 from tinytrain_compiler.ops.weighted import INT32_MAX, accumulator_bound, bias_limit, requantize_shape
 from tinytrain_compiler.quantize.input_bytes import pixel_map, quantize_samples
@@ -178,7 +178,9 @@ def test_pixels_become_the_bytes_of_their_normalised_value(
 
 def test_samples_become_bytes_in_channels_last_order_and_round_half_to_even() -> None:
     x = np.arange(12, dtype=np.float32).reshape(1, 3, 2, 2) / 2
-    got = quantize_samples(x, Tensor("x", (2, 2, 3), Quantization(1.0, 1)))
+    got = quantize_samples(x, Tensor("x", (2, 2, 3), Quantization(1.0, 1)), Layout.image((1, 3, 2, 2)))
     assert got.reshape(2, 2, 3)[0, 1].tolist() == [1, 3, 5]  # 0.5, 2.5, 4.5 -> 0, 2, 4, plus the zero point
-    clipped = quantize_samples(np.array([[-1e6, 1e6]], np.float32), Tensor("x", (2,), Quantization(0.1, 0)))
+    clipped = quantize_samples(
+        np.array([[-1e6, 1e6]], np.float32), Tensor("x", (2,), Quantization(0.1, 0)), Layout.row_major((1, 2))
+    )
     assert clipped.tolist() == [[-128, 127]]

@@ -155,4 +155,4 @@ def _test_inputs(samples: Calibration, graph: Graph) -> NDArray[np.int8]:
     """Evenly spaced calibration samples as input bytes (n, bytes), for verify and emulate."""
     n = len(samples.samples)
     chosen = np.linspace(0, n - 1, min(TEST_INPUTS, n)).astype(int)
-    return quantize_samples(samples.samples[chosen], graph.tensors[graph.input])
+    return quantize_samples(samples.samples[chosen], graph.tensors[graph.input], graph.sample_layout)

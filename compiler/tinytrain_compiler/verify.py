@@ -14,7 +14,7 @@ from .frontends import float_outputs
 from .ops import Int8
 from .oracle import STEPS, Oracle, distances, operator_distances
 from .quantize.calibration import load_calibration
-from .quantize.input_bytes import quantize_samples, samples_shape
+from .quantize.input_bytes import quantize_samples
 from .reference import run
 from .targets.host import HostModel
 
@@ -88,11 +88,11 @@ def verify_on_data(
 
     Pixels are normalised as the model was compiled.
     """
-    tensor = model.graph.tensors[model.graph.input]
-    samples = load_calibration(data, samples_shape(tensor), model.mean, model.std, limit=2**31).samples
+    tensor, layout = model.graph.tensors[model.graph.input], model.graph.sample_layout
+    samples = load_calibration(data, layout.shape, model.mean, model.std, limit=2**31).samples
     found: dict[str, Any] = {"inputs": len(samples)}
     labels = _labels(data)
-    inputs = quantize_samples(samples, tensor)
+    inputs = quantize_samples(samples, tensor, layout)
     answers = np.empty(len(inputs), np.int64)
     with HostModel(model.directory, model.layout) as host:
         for i, x in enumerate(inputs):

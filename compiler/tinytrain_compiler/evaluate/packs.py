@@ -16,7 +16,7 @@ from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
 from ..quantize.calibration import fit_floats, pixels_to_input
-from ..quantize.input_bytes import quantize_samples, samples_shape
+from ..quantize.input_bytes import quantize_samples
 
 FLOAT_KEYS = ("mfcc", "signals")  # looked for by name before any other float array
 GROUP_KEYS = ("groups", "track", "speaker", "subject")  # samples that show one thing, one person, ...
@@ -126,13 +126,13 @@ def _listed(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def to_inputs(pack: Pack, indices: Sequence[int], model: CompiledModel) -> Int8:
-    """The chosen samples as the device takes them: int8 (n, H, W, C) or (n, F).
+    """The chosen samples as the device takes them: int8 (n, *shape of the input tensor).
 
     Images are resized bilinearly, turned grey or RGB and normalised as the model was compiled; floats must
     have the input's shape, up to dimensions of 1, or be channels last. Raises UsageError where they don't fit.
     """
-    tensor = model.graph.tensors[model.graph.input]
-    shape = samples_shape(tensor)
+    tensor, layout = model.graph.tensors[model.graph.input], model.graph.sample_layout
+    shape = layout.shape
     chosen = list(indices)
     if pack.is_images:
         try:
@@ -149,4 +149,4 @@ def to_inputs(pack: Pack, indices: Sequence[int], model: CompiledModel) -> Int8:
         if not np.isfinite(fitted).all():
             raise UsageError(f"{pack.source}: holds NaN or infinity; remove those samples")
         samples = fitted
-    return quantize_samples(samples, tensor).reshape(-1, *tensor.shape)
+    return quantize_samples(samples, tensor, layout).reshape(-1, *tensor.shape)

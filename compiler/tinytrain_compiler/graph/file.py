@@ -1,12 +1,16 @@
 """A graph as one file: the same graph gives the same bytes, and the same bytes the same graph.
 
-Version 1. A first line, `tinytrain graph 1`; a second line, one JSON object; then the arrays, back to back. The object:
+Version 2. A first line, `tinytrain graph 2`; a second line, one JSON object; then the arrays, back to back. The object:
 
     input, output, features   names of tensors
     tensors   [{name, shape, scale, zero_point}], in order; scale as the shortest decimal that reads back exactly
     nodes     [{name, op, inputs, output, attributes, constants}], in execution order; attributes: the fields of the
               operator's own record, windows as objects of theirs; constants: {role: {dtype, shape, offset}}
-    origins   {tensor: its name in the oracle's model}
+    origins   {tensor: {name, layout}}: its name in the oracle's model
+    input_layout, output_layout    null where they lie as images and vectors do
+
+A layout is {shape, sizes, order}, the tensor's shape in the model's file and how its values lie on the device, as
+graph/layout.py describes it.
 
 An array has the dtype that NumPy spells `dtype` (little-endian), is in C order, and begins `offset` bytes behind the
 second line.
@@ -22,10 +26,11 @@ from typing import Any, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph import Graph, Node, Tensor, verify
+from .graph import Graph, Node, Origin, Tensor, verify
+from .layout import Layout
 from .quantization import Quantization
 
-VERSION = 1
+VERSION = 2
 _MAGIC = b"tinytrain graph "
 
 
@@ -65,7 +70,12 @@ def graph_bytes(graph: Graph) -> bytes:
             }
             for node in graph.nodes
         ],
-        "origins": graph.origins,
+        "origins": {
+            tensor: {"name": origin.name, "layout": _stored_layout(origin.layout)}
+            for tensor, origin in graph.origins.items()
+        },
+        "input_layout": _stored_layout(graph.input_layout),
+        "output_layout": _stored_layout(graph.output_layout),
     }
     return _MAGIC + f"{VERSION}\n{json.dumps(document, allow_nan=False)}\n".encode() + b"".join(arrays)
 
@@ -103,10 +113,28 @@ def _graph(document: dict[str, Any], arrays: bytes, attributes: Mapping[str, typ
         )
         for n in document["nodes"]
     ]  # fmt: skip
+    by_name = {t.name: t for t in tensors}
+
+    def layout(tensor: str, stored: dict[str, Any] | None) -> Layout | None:
+        if stored is None:
+            return None
+        shape, sizes, order = (tuple(stored[key]) for key in ("shape", "sizes", "order"))
+        return Layout(shape, by_name[tensor].shape, sizes, order)
+
+    origins = {
+        tensor: Origin(o["name"], found)
+        for tensor, o in document["origins"].items()
+        if (found := layout(tensor, o["layout"])) is not None
+    }
+    first, last = document["input"], document["output"]
     return Graph(
-        document["input"], document["output"], document["features"], {t.name: t for t in tensors}, nodes,
-        dict(document["origins"]),
+        first, last, document["features"], by_name, nodes, origins,
+        layout(first, document["input_layout"]), layout(last, document["output_layout"]),
     )  # fmt: skip
+
+
+def _stored_layout(layout: Layout | None) -> dict[str, Any] | None:
+    return None if layout is None else {"shape": layout.shape, "sizes": layout.sizes, "order": layout.order}
 
 
 def _record(kind: type, fields: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """Tensors, nodes and the graph, with the verifier that runs after every pass.
 
-Layout: activations are NHWC with batch 1, so a shape is (H, W, C) for images and (F,) for vectors.
-Nodes are kept in execution order. Each node writes one tensor.
+Activations have batch 1, which no shape shows. Images are (H, W, C), vectors (F,), and operators that need neither
+take any shape of up to MAX_RANK axes. Nodes are kept in execution order. Each node writes one tensor.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .layout import Layout
 from .quantization import Quantization
+
+MAX_RANK = 6  # axes of a tensor
 
 
 class GraphError(AssertionError):
@@ -24,7 +27,7 @@ class Tensor:
     """One int8 activation."""
 
     name: str
-    shape: tuple[int, ...]  # (H, W, C) or (F,)
+    shape: tuple[int, ...]  # (H, W, C), (F,), or as its operators need it
     quantization: Quantization
 
     @property
@@ -44,6 +47,14 @@ class Node:
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """A tensor of the oracle's model, and how it lies on the device."""
+
+    name: str
+    layout: Layout
+
+
 @dataclass
 class Graph:
     """A network: one int8 input, one int8 output, and the embedding that few-shot heads use."""
@@ -53,7 +64,9 @@ class Graph:
     features: str  # the tensor in front of the classifier; `output` where there is none
     tensors: dict[str, Tensor]
     nodes: list[Node]
-    origins: dict[str, str] = field(default_factory=dict)  # tensor -> its name in the oracle's model
+    origins: dict[str, Origin] = field(default_factory=dict)  # by tensor: what it is in the oracle's model
+    input_layout: Layout | None = None  # of the file's input and output; None: as images and vectors lie
+    output_layout: Layout | None = None
 
     def consumers(self, tensor: str) -> list[Node]:
         return [node for node in self.nodes if tensor in node.inputs]
@@ -63,6 +76,16 @@ class Graph:
 
     def input_tensors(self, node: Node) -> list[Tensor]:
         return [self.tensors[name] for name in node.inputs]
+
+    @property
+    def sample_layout(self) -> Layout:
+        """How a sample of the file's input lies in the input tensor."""
+        return self.input_layout or _usual_layout(self.tensors[self.input])
+
+    @property
+    def answer_layout(self) -> Layout:
+        """How the file's output lies in the output tensor."""
+        return self.output_layout or _usual_layout(self.tensors[self.output])
 
     def dump(self) -> str:
         """The graph as text, a line a node; also of one that is not well formed."""
@@ -80,6 +103,12 @@ class Graph:
             for node in self.nodes
         ]
         return "\n".join([*lines, f"features {self.features}", f"output {self.output}"])
+
+
+def _usual_layout(tensor: Tensor) -> Layout:
+    """Of an image (1, C, H, W) or a vector (1, F)."""
+    shape = tensor.shape
+    return Layout.image((1, shape[2], *shape[:2])) if len(shape) == 3 else Layout.row_major((1, *shape))
 
 
 def verify(graph: Graph, after: str) -> None:
@@ -106,4 +135,10 @@ def verify(graph: Graph, after: str) -> None:
         q = tensor.quantization
         check(np.isfinite(q.scale) and q.scale > 0, f"{tensor.name} has scale {q.scale}")
         check(-128 <= q.zero_point <= 127, f"{tensor.name} has zero point {q.zero_point}")
-        check(len(tensor.shape) in (1, 3) and min(tensor.shape) > 0, f"{tensor.name} has shape {tensor.shape}")
+        possible = 1 <= len(tensor.shape) <= MAX_RANK and min(tensor.shape) > 0
+        check(possible, f"{tensor.name} has shape {tensor.shape}")
+    for name, origin in graph.origins.items():
+        check(name in graph.tensors, f"{name} has an origin and is no tensor")
+        check(origin.layout.device == graph.tensors[name].shape, f"{name} lies on the device as {origin.layout}")
+    for layout, name in ((graph.sample_layout, graph.input), (graph.answer_layout, graph.output)):
+        check(layout.device == graph.tensors[name].shape, f"{name} lies on the device as {layout}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph import Tensor
+from ..graph import Layout, Tensor
 from .normalization import normalization
 
 FRACTION_BITS = 16
@@ -43,25 +43,12 @@ def pixel_map(tensor: Tensor, mean: Sequence[float], std: Sequence[float]) -> Pi
     return PixelMap(tuple(multipliers.tolist()), tuple(offsets.tolist()))
 
 
-def samples_shape(tensor: Tensor) -> tuple[int, ...]:
-    """The shape of one float sample for this input, batch included: (1, C, H, W) or (1, F)."""
-    if len(tensor.shape) == 3:
-        h, w, c = tensor.shape
-        return 1, c, h, w
-    return 1, *tensor.shape
+def quantize_samples(samples: NDArray[np.float32], tensor: Tensor, layout: Layout) -> NDArray[np.int8]:
+    """float (n, *shape in the file without batch), in the model's units -> int8 (n, bytes) in the device's order.
 
-
-def quantize_samples(samples: NDArray[np.float32], tensor: Tensor) -> NDArray[np.int8]:
-    """float (n, C, H, W) or (n, F) in the model's units -> int8 (n, bytes), in the device's NHWC order.
-
-    The same rounding as ONNX's QuantizeLinear: half to even.
+    layout: Graph.sample_layout. The same rounding as ONNX's QuantizeLinear: half to even.
     """
-    x = samples
-    if x.ndim == 4:
-        x = x.transpose(0, 2, 3, 1)
-    elif x.ndim == 3:
-        x = x.transpose(0, 2, 1)
     q = tensor.quantization
-    steps = np.rint(x / np.float32(q.scale)) + q.zero_point
-    integers: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8).reshape(len(x), -1)
+    steps = np.rint(layout.to_device(samples) / np.float32(q.scale)) + q.zero_point
+    integers: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8).reshape(len(samples), -1)
     return integers

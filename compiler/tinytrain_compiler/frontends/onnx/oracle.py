@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from ...errors import UsageError
 from ...graph import Graph
-from ...ops import Int8, operator_of
-from .file import input_shape
+from ...ops import Int8
 from .float_passes.runtime import FATAL, new_session
 
 SUFFIX = ".qdq.onnx"
@@ -34,9 +33,10 @@ class OrtSession:
         self._session = new_session(proto)
 
     def run(self, samples: NDArray[np.float32]) -> list[NDArray[Any]]:
-        """samples (n, *input shape without batch) -> per tensor, its values (n, *shape without batch)."""
+        """samples (n, *input shape without batch) -> per tensor, its values (n, *shape without a first axis of 1)."""
         results = [self._session.run(self._names, {self._input: s[None]}) for s in samples]
-        return [np.concatenate(values) for values in zip(*results, strict=True)]
+        stacked = [np.stack(values) for values in zip(*results, strict=True)]
+        return [values[:, 0] if values.shape[1:2] == (1,) else values for values in stacked]
 
 
 class OnnxOracle:
@@ -56,16 +56,14 @@ class OnnxOracle:
         return SUFFIX, self.proto.SerializeToString(deterministic=True)
 
     def tensors(self, graph: Graph, inputs: Int8) -> dict[str, Int8]:
+        names = list(dict.fromkeys(origin.name for origin in graph.origins.values()))
         try:
-            values = OrtSession(self.proto, list(graph.origins.values())).run(self._floats(graph, inputs))
+            found = OrtSession(self.proto, names).run(self._floats(graph, inputs))
         except Exception as e:  # onnxruntime's exceptions share no base class of their own
             text = " ".join(str(e).split())
             raise UsageError(f"onnxruntime cannot run the quantised model: {text}; export it again") from e
-        images = _image_shapes(graph)
-        return {
-            name: _device_layout(_int8(value), graph.tensors[name].shape, images.get(name))
-            for name, value in zip(graph.origins, values, strict=True)
-        }
+        values = dict(zip(names, map(_int8, found), strict=True))
+        return {tensor: origin.layout.to_device(values[origin.name]) for tensor, origin in graph.origins.items()}
 
     def optimised_outputs(self, graph: Graph, inputs: Int8) -> NDArray[np.int64]:
         import onnxruntime
@@ -75,39 +73,16 @@ class OnnxOracle:
         model = self.proto.SerializeToString()
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        floats = np.concatenate([session.run(None, {name: x[None]})[0] for x in self._floats(graph, inputs)])
-        output = graph.tensors[graph.output]
-        q = output.quantization
+        floats = np.stack([session.run(None, {name: x[None]})[0] for x in self._floats(graph, inputs)])
+        q = graph.tensors[graph.output].quantization
         steps = np.rint(floats / np.float32(q.scale)).astype(np.int64) + q.zero_point
-        return _device_layout(steps, output.shape, _image_shapes(graph).get(output.name)).reshape(len(inputs), -1)
+        return graph.answer_layout.to_device(steps).reshape(len(inputs), -1)
 
     def _floats(self, graph: Graph, inputs: Int8) -> NDArray[np.float32]:
-        """Input bytes (n, bytes) as the float samples (n, C, H, W) or (n, F) that quantise to them."""
-        tensor = graph.tensors[graph.input]
-        q = tensor.quantization
-        x = ((inputs.astype(np.float32) - q.zero_point) * np.float32(q.scale)).reshape(-1, *tensor.shape)
-        if x.ndim == 4:
-            x = x.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(x.reshape(len(x), *input_shape(self.proto)[1:]), np.float32)
-
-
-def _device_layout(values: NDArray[Any], shape: tuple[int, ...], image: tuple[int, ...] | None) -> NDArray[Any]:
-    """Values in the file's order -> (n, *shape). image: (H, W, C) of what the values are in that order, if any."""
-    if image is not None:  # NCHW order in the file, NHWC on the device
-        h, w, c = image
-        values = values.reshape(-1, c, h, w).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(values).reshape(-1, *shape)
-
-
-def _image_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """(H, W, C) of each tensor that is an image, or a vector that is one flattened."""
-    shapes = {name: tensor.shape for name, tensor in graph.tensors.items()}
-    found: dict[str, tuple[int, ...]] = {name: shape for name, shape in shapes.items() if len(shape) == 3}
-    for node in graph.nodes:
-        source = found.get(node.inputs[0])
-        if source is not None and operator_of(node).keeps_order:
-            found.setdefault(node.output, source)
-    return found
+        """Input bytes (n, bytes) as the float samples (n, *shape in the file without batch) that quantise to them."""
+        q = graph.tensors[graph.input].quantization
+        x = (inputs.astype(np.float32) - q.zero_point) * np.float32(q.scale)
+        return graph.sample_layout.from_device(x)[:, 0]
 
 
 def _int8(values: NDArray[Any]) -> Int8:

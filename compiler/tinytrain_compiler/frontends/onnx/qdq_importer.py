@@ -2,13 +2,15 @@
 
 In a QDQ model every operator reads DequantizeLinear outputs and its result goes into a
 QuantizeLinear. Between the two the file's arithmetic is float; here each such triple becomes one
-integer node. Relu and Clip in between become the clip limits of the node in front of them.
+integer node. Relu and Clip in between become the clip limits of the node in front of them. Where a tensor lies on the
+device in another order than in the file, its Layout says so; nodes that change nothing but that become no nodes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from ...errors import Problem, UnsupportedModelError
-from ...graph import Graph, Node, Quantization, Tensor, verify
+from ...graph import Graph, Layout, Node, Origin, Quantization, Tensor, verify
 from ...graph.quantization import INT8_MAX, INT8_MIN
 from ...ops import operator_of, registered
 from ...ops.lookup import LookupAttributes
 from ...ops.weighted import check_precision
+from .layout import Activation, Arranger
 from .scales import along, scales_of
 
 
@@ -41,12 +44,16 @@ class Constant:
 
 @dataclass
 class Pending:
-    """An operator whose output has not met its QuantizeLinear yet."""
+    """An operator whose output has not met its QuantizeLinear yet.
+
+    `inputs` name tensors of the graph. `layout` is the output's: Layout.image or Layout.row_major of its shape in the
+    file, or the input's where each element of the output comes from the input's element at its place.
+    """
 
     node: onnx.NodeProto
     op: str
     inputs: tuple[str, ...]
-    shape: tuple[int, ...]
+    layout: Layout
     attributes: Any
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     low: float = -np.inf  # real clip limits
@@ -61,7 +68,7 @@ class UnsupportedNodeError(Exception):
         self.reason, self.fix = reason, fix
 
 
-Builder = Callable[["QdqImporter", onnx.NodeProto], Pending]
+Builder = Callable[["QdqImporter", onnx.NodeProto], Pending | None]
 BUILDERS: dict[str, Builder] = {}
 
 
@@ -73,15 +80,6 @@ def builder(*op_types: str) -> Callable[[Builder], Builder]:
     return add
 
 
-def device_shape(dims: list[int]) -> tuple[int, ...]:
-    """ONNX dims with batch 1 -> (H, W, C) or (F,)."""
-    if len(dims) == 4:
-        return dims[2], dims[3], dims[1]
-    if len(dims) == 3:
-        return 1, dims[2], dims[1]
-    return (int(np.prod(dims)),)
-
-
 class QdqImporter:
     """State of one import: what each float name of the file stands for in the quantised graph."""
 
@@ -91,58 +89,61 @@ class QdqImporter:
         self.initializers = {i.name: numpy_helper.to_array(i) for i in proto.graph.initializer}
         values = [*proto.graph.input, *proto.graph.value_info, *proto.graph.output]
         self.dims = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
-        self.tensors: dict[str, Tensor] = {}
-        self.nodes: list[Node] = []
-        self.activations: dict[str, str] = {}  # float name -> tensor
-        self.quantized: dict[str, str] = {}  # int8 name -> tensor
+        self.graph = Arranger()
+        self.input = ""  # its tensor, once it is quantised
+        self.inputs: dict[str, Layout] = {}  # float names that show the input, not quantised yet
+        self.activations: dict[str, Activation] = {}  # by float name
+        self.quantized: dict[str, Activation] = {}  # by int8 name
         self.types: dict[str, np.dtype[Any]] = {}  # int8 name -> its type in the file, int8 or uint8
         self.constants: dict[str, Constant] = {}  # float name -> quantised initializer
         self.pending: dict[str, Pending] = {}  # float name -> operator
-        self.flattened: dict[str, tuple[int, ...]] = {}  # vector tensor -> (H, W, C) whose memory order it keeps
         self.problems: list[Problem] = []
 
     def run(self) -> Graph:
         (graph_input,) = [v.name for v in self.proto.graph.input if v.name not in self.initializers]
+        self.inputs[graph_input] = input_layout = Layout.image(self.dims[graph_input])
         refused: set[str] = set()
         for node in self.proto.graph.node:
             if refused.intersection(node.input):  # would only repeat the complaint
                 refused.update(node.output)
                 continue
             try:
-                self._import(node, graph_input)
+                self._import(node)
             except UnsupportedNodeError as error:
                 self.problems.append(Problem(node.name or node.output[0], node.op_type, error.reason, error.fix))
                 refused.update(node.output)
         if self.problems:
             raise UnsupportedModelError(self.problems)
-        output = self.activations.get(self.proto.graph.output[0].name)
-        if output is None or output in self.flattened:
-            reason = "the model's output is not a quantised tensor" if output is None else "it flattens the output"
-            raise UnsupportedModelError(
-                [
-                    Problem(
-                        self.proto.graph.output[0].name,
-                        "output",
-                        reason,
-                        "end the model in Gemm, Conv, a pool or Softmax",
-                    )
-                ]
-            )
-        origins = {tensor: integers for integers, tensor in self.quantized.items()}
-        graph = Graph(self.activations[graph_input], output, self._features(output), self.tensors, self.nodes, origins)
+        output, output_layout = self._output(self.proto.graph.output[0].name)
+        graph = Graph(
+            self.input, output, self._features(output), self.graph.tensors, self.graph.nodes, self.graph.origins,
+            input_layout, output_layout,
+        )  # fmt: skip
         verify(graph, after="import")
         _check_arithmetic(graph)
         return graph
 
+    def _output(self, name: str) -> tuple[str, Layout]:
+        """The tensor of the model's output, and how it lies there: whole axes in any order, or the file's order."""
+        if name not in self.activations:
+            problem = Problem(
+                name, "output", "the model's output is not a quantised tensor", "end the model in Gemm, Conv or a pool"
+            )
+            raise UnsupportedModelError([problem])
+        layout = natural(self.activations[name].layout)
+        return self.arranged(name, layout).name, layout
+
     # -- the three kinds of node ---------------------------------------------------------------
 
-    def _import(self, node: onnx.NodeProto, graph_input: str) -> None:
+    def _import(self, node: onnx.NodeProto) -> None:
         if node.op_type == "DequantizeLinear":
             self._dequantize(node)
         elif node.op_type == "QuantizeLinear":
-            self._quantize(node, graph_input)
+            self._quantize(node)
         elif node.op_type in BUILDERS:
-            self.pending[node.output[0]] = BUILDERS[node.op_type](self, node)
+            pending = BUILDERS[node.op_type](self, node)
+            if pending is not None:
+                self.pending[node.output[0]] = pending
         else:
             raise UnsupportedNodeError(
                 "no integer kernel computes it", "see `tinytrain ops` for the supported operators"
@@ -161,9 +162,10 @@ class QdqImporter:
                 f"its input '{source}' is no constant and comes from no QuantizeLinear", "pass the float model instead"
             )
         else:
-            tensor = self.tensors[self.quantized[source]]
+            found = self.quantized[source]
+            tensor = self.graph.tensors[found.tensor]
             self._check_same_scales(scales_of(node, self.initializers, self.types[source]).quantization, tensor)
-            self.activations[name] = tensor.name
+            self.activations[name] = found
 
     @staticmethod
     def _check_same_scales(found: Quantization | None, tensor: Tensor) -> None:
@@ -176,72 +178,68 @@ class QdqImporter:
                 "give both the same; a change of scale is a DequantizeLinear and a QuantizeLinear",
             )
 
-    def _quantize(self, node: onnx.NodeProto, graph_input: str) -> None:
+    def _quantize(self, node: onnx.NodeProto) -> None:
         source, name = node.input[0], node.output[0]
         quantization, self.types[name] = self._quantization(node)
-        if source == graph_input and source in self.activations:
-            first = self.tensors[self.activations[source]]
-            if first.quantization != quantization:
-                raise UnsupportedNodeError(
-                    "it quantises the model's input a second time, with another scale", "quantise the input once"
-                )
-            self.quantized[name] = first.name
+        if source in self.inputs:
+            self.quantized[name] = self._quantized_input(source, name, quantization)
             return
-        if source in self.activations:  # a change of scale alone
-            previous = self.tensors[self.activations[source]]
-            if previous.quantization == quantization:
-                self.quantized[name] = previous.name
+        if source in self.activations:
+            x = self.activations[source]
+            if self.graph.tensors[x.tensor].quantization == quantization:
+                self.quantized[name] = replace(x, name=source, integers=name)
                 return
-            self.pending[source] = Pending(node, "lookup", (previous.name,), previous.shape, LookupAttributes())
-        if source == graph_input:
-            self.quantized[name] = self.activations[source] = self._tensor(
-                source, device_shape(self.dims[source]), quantization
-            )
-            return
+            # A change of scale alone.
+            self.pending[source] = Pending(node, "lookup", (x.tensor,), x.layout, LookupAttributes())
         if source not in self.pending:
             raise UnsupportedNodeError(
                 "it quantises a value that no supported operator computes", "export the model again as float"
             )
-        self.quantized[name] = self._finish(source, self.pending.pop(source), quantization)
+        tensor, layout = self._finish(source, self.pending.pop(source), quantization)
+        self.graph.origins[tensor] = Origin(name, layout)
+        self.quantized[name] = Activation(tensor, layout, source, name)
 
-    def _finish(self, float_name: str, pending: Pending, quantization: Quantization) -> str:
+    def _quantized_input(self, source: str, integers: str, quantization: Quantization) -> Activation:
+        layout = self.inputs[source]
+        if not self.input:
+            self.input = self.graph.tensor(source, layout.device, quantization)
+            self.graph.origins[self.input] = Origin(integers, layout)
+        elif self.graph.tensors[self.input].quantization != quantization:
+            raise UnsupportedNodeError(
+                "it quantises the model's input a second time, with another scale", "quantise the input once"
+            )
+        return Activation(self.input, layout, source, integers)
+
+    def _finish(self, float_name: str, pending: Pending, quantization: Quantization) -> tuple[str, Layout]:
         """Turn a pending operator into a node, its output's scale now known."""
         low, high = INT8_MIN, INT8_MAX
         if np.isfinite(pending.low):
             low = int(np.clip(np.rint(pending.low / quantization.scale) + quantization.zero_point, low, high))
         if np.isfinite(pending.high):
             high = int(np.clip(np.rint(pending.high / quantization.scale) + quantization.zero_point, low, high))
-        output = self._tensor(float_name, pending.shape, quantization)
+        shape = pending.layout.device
+        output = self.graph.tensor(float_name, shape, quantization)
         name = pending.node.name or float_name
-        source = self.tensors[pending.inputs[0]]
-        operator = registered()[pending.op]
-        clips = (low, high) != (INT8_MIN, INT8_MAX)
-        target = output
-        if operator.keeps_scale and (source.quantization != quantization or (operator.keeps_bytes and clips)):
-            target = self._tensor(f"{float_name}.unscaled", pending.shape, source.quantization)
-            self._append(f"{name}.unscaled", pending, target, {})
-            self.nodes.append(Node(name, "lookup", (target,), output, LookupAttributes(low, high)))
+        source = self.graph.tensors[pending.inputs[0]]
+        if registered()[pending.op].keeps_scale and source.quantization != quantization:
+            unscaled = self.graph.tensor(f"{float_name}.unscaled", shape, source.quantization)
+            self._append(f"{name}.unscaled", pending, unscaled, {})
+            self.graph.node(Node(name, "lookup", (unscaled,), output, LookupAttributes(low, high)))
         else:
-            limits = {} if operator.keeps_bytes else {"low": low, "high": high}
-            self._append(name, pending, output, limits)
-        if pending.inputs[0] in self.flattened and operator.keeps_order:
-            self.flattened[output] = self.flattened[pending.inputs[0]]
-        if operator.keeps_bytes and float_name in self.flattened:
-            self.flattened[output] = self.flattened.pop(float_name)
-        return output
+            self._append(name, pending, output, {"low": low, "high": high})
+        return output, pending.layout
 
     def _append(self, name: str, pending: Pending, output: str, limits: dict[str, int]) -> None:
         constants = dict(pending.constants)
         if "weights" in constants:
             constants["bias"] = self._integer_bias(pending)
             constants.pop("bias_real")
-        self.nodes.append(
-            Node(name, pending.op, pending.inputs, output, replace(pending.attributes, **limits), constants)
-        )
+        attributes = replace(pending.attributes, **limits)
+        self.graph.node(Node(name, pending.op, pending.inputs, output, attributes, constants))
 
     def _integer_bias(self, pending: Pending) -> NDArray[np.int32]:
         """round(bias / (s_x * s_w)); exact where the file's bias already stands in these units."""
-        s_x = self.tensors[pending.inputs[0]].quantization.scale
+        s_x = self.graph.tensors[pending.inputs[0]].quantization.scale
         bias = np.rint(pending.constants["bias_real"] / (pending.constants["weight_scales"] * s_x))
         if np.any(np.abs(bias) > 2**31 - 1):
             raise UnsupportedNodeError(
@@ -251,10 +249,69 @@ class QdqImporter:
 
     # -- helpers the builders use --------------------------------------------------------------
 
-    def activation(self, name: str) -> Tensor:
-        """The quantised tensor behind a float name."""
+    def as_it_lies(self, name: str) -> tuple[Tensor, Layout]:
+        """The tensor behind a float name, in whatever order it has: for operators that work element by element."""
+        x = self._activation(name)
+        return self.graph.tensors[x.tensor], x.layout
+
+    def arranged(self, name: str, layout: Layout) -> Tensor:
+        """The tensor behind a float name in this order and shape; bytes move only where the order is another one."""
+        return self.graph.arranged(self._activation(name), layout)
+
+    def image(self, name: str) -> Tensor:
+        """(1, C, H, W) as (H, W, C), (1, C, L) as (1, L, C): Layout.image of its shape."""
+        shape = self.shape(name)
+        if len(shape) not in (3, 4) or shape[0] != 1:
+            raise UnsupportedNodeError(f"its input has shape {shape}", "give it an input of shape (1, C, H, W)")
+        return self.arranged(name, Layout.image(shape))
+
+    def row_major(self, name: str) -> Tensor:
+        """In the file's order and shape, without batch: Layout.row_major of its shape."""
+        return self.arranged(name, Layout.row_major(self.shape(name)))
+
+    def flat(self, name: str) -> tuple[Tensor, Layout]:
+        """As (n,) in whatever order it has; Layout.positions says where a layer's weights for it belong."""
+        layout = self._activation(name).layout
+        layout = replace(layout, device=(prod(layout.device),))
+        return self.arranged(name, layout), layout
+
+    def like(self, a: str, b: str) -> tuple[Tensor, Tensor, Layout]:
+        """Two activations of one shape, both as the first lies; the second alone is reordered, if anything is."""
+        x, layout = self.as_it_lies(a)
+        return x, self.arranged(b, layout.reshaped(self.shape(b))), layout
+
+    def innermost(self, name: str, axis: int) -> tuple[Tensor, Layout]:
+        """With one axis of the file innermost, whole; the others before it as they lie, where they lie whole."""
+        shape, found = self.shape(name), self._activation(name).layout.axes
+        axis %= len(shape)
+        others = [other for other in found or range(len(shape)) if other != axis]
+        layout = Layout.of_axes(shape, (*others, axis))
+        return self.arranged(name, layout), layout
+
+    def reorder(self, name: str, layout: Layout) -> None:
+        """From here on a float name lies like this."""
+        self.activations[name] = replace(self._activation(name), tensor=self.arranged(name, layout).name, layout=layout)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of any tensor of the file, batch included."""
+        return tuple(self.dims[name])
+
+    def same_bytes(self, node: onnx.NodeProto, change: Callable[[Layout], Layout]) -> Pending | None:
+        """For nodes that change how their input is read, and nothing else: its layout alone changes."""
+        source, name = node.input[0], node.output[0]
+        if source in self.pending:
+            pending = self.pending.pop(source)
+            return replace(pending, layout=change(pending.layout))
+        if source in self.inputs:
+            self.inputs[name] = change(self.inputs[source])
+        else:
+            x = self._activation(source)
+            self.activations[name] = replace(x, layout=change(x.layout), name=name)
+        return None
+
+    def _activation(self, name: str) -> Activation:
         if name in self.activations:
-            return self.tensors[self.activations[name]]
+            return self.activations[name]
         if name in self.constants or name in self.initializers:
             raise UnsupportedNodeError(
                 f"its input '{name}' is a constant", "fold it into the neighbouring Conv or Gemm before export"
@@ -262,9 +319,6 @@ class QdqImporter:
         raise UnsupportedNodeError(
             f"its input '{name}' is not quantised", "quantise it, or pass the float model instead"
         )
-
-    def shape_of(self, name: str) -> tuple[int, ...]:
-        return device_shape(self.dims[name])
 
     def constant(self, name: str) -> Constant:
         """A quantised weight; a bias may also be float."""
@@ -304,21 +358,27 @@ class QdqImporter:
             )
         return scales.quantization, scales.dtype
 
-    def _tensor(self, name: str, shape: tuple[int, ...], quantization: Quantization) -> str:
-        name = name.removesuffix("_QuantizeLinear_Input")  # onnxruntime renames what stands before a QuantizeLinear
-        while name in self.tensors:
-            name += "'"
-        self.tensors[name] = Tensor(name, shape, quantization)
-        return name
-
     def _features(self, output: str) -> str:
-        """The input of the last layer with weights, if it is a classifier: vector in, output at the end."""
-        for node in reversed(self.nodes):
+        """The input of the last layer with weights, if it is a classifier: a vector in the file's order."""
+        for node in reversed(self.graph.nodes):
             if operator_of(node).classifies:
-                source = self.tensors[node.inputs[0]]
+                source = self.graph.tensors[node.inputs[0]]
                 is_vector = len(source.shape) == 1 or source.shape[:2] == (1, 1)
-                return source.name if is_vector and source.name not in self.flattened else output
+                return source.name if is_vector and self.graph.origins[source.name].layout.is_row_major else output
         return output
+
+
+def natural(layout: Layout) -> Layout:
+    """The layout of an output: whole axes as they lie, the file's order where they don't, with a shape that says so.
+
+    Images have their channels innermost, also those of one pixel.
+    """
+    shape = layout.shape
+    for usual in ([Layout.image(shape)] if len(shape) == 4 else []) + [Layout.row_major(shape)]:
+        if usual.same_order(layout):
+            return usual
+    axes = layout.axes
+    return Layout.row_major(shape) if axes is None else Layout.of_axes(shape, axes)
 
 
 def _check_arithmetic(graph: Graph) -> None:

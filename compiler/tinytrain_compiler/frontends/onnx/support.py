@@ -16,7 +16,9 @@ from .float_passes.runtime import new_session
 from .float_passes.windows import explicit_windows
 from .rule import Context, Findings, Rule, registered_rules
 
-_ANY_RANK = frozenset({*RESHAPES, "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear"})  # nothing computed
+_ANY_RANK = frozenset(
+    {*RESHAPES, "Transpose", "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear"}
+)  # nothing computed
 
 
 def support_table() -> list[tuple[str, str]]:

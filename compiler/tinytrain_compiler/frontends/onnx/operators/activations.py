@@ -9,7 +9,7 @@ from ....ops.lookup import LookupAttributes
 from ....ops.softmax import SoftmaxAttributes
 from ..float_passes.activations import clip_limits
 from ..float_passes.edit import attributes, default_opset
-from ..qdq_importer import Pending, QdqImporter, UnsupportedNodeError, builder
+from ..qdq_importer import Pending, QdqImporter, builder
 from ..rule import Context, Findings, support_rule
 
 
@@ -51,16 +51,13 @@ def clip(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
         )
     pending = importer.pending.pop(node.input[0], None)
     if pending is None:
-        x = importer.activation(node.input[0])
-        pending = Pending(node, "lookup", (x.name,), x.shape, LookupAttributes())
+        x, layout = importer.as_it_lies(node.input[0])
+        pending = Pending(node, "lookup", (x.name,), layout, LookupAttributes())
     pending.low, pending.high = (min(max(limit, low), high) for limit in (pending.low, pending.high))
     return pending
 
 
 @builder("Softmax")
 def softmax(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
-    x = importer.activation(node.input[0])
-    axis, rank = attributes(node).get("axis", -1), len(importer.dims[node.input[0]])
-    if axis % rank != 1 and not (len(x.shape) == 3 and x.shape[0] * x.shape[1] == 1):
-        raise UnsupportedNodeError("it does not run over the channels", "use axis=1")
-    return Pending(node, "softmax", (x.name,), x.shape, SoftmaxAttributes())
+    x, layout = importer.innermost(node.input[0], attributes(node).get("axis", -1))
+    return Pending(node, "softmax", (x.name,), layout, SoftmaxAttributes())

@@ -50,14 +50,8 @@ def _foldable(c: Context) -> Findings:
 
 @builder("Add")
 def add(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
-    a, b = importer.activation(node.input[0]), importer.activation(node.input[1])
-    if a.shape != b.shape:
-        raise UnsupportedNodeError(
-            f"its inputs have the shapes {a.shape} and {b.shape}", "only equal shapes can be added"
-        )
-    if importer.flattened.get(a.name) != importer.flattened.get(b.name):
-        raise UnsupportedNodeError(
-            "it adds a flattened image to a vector, whose values lie in another order on the device",
-            "add before the Flatten, or let a Gemm follow the Flatten directly",
-        )
-    return Pending(node, "add", (a.name, b.name), a.shape, AddAttributes())
+    if importer.shape(node.input[0]) != importer.shape(node.input[1]):
+        shapes = " and ".join(str(importer.shape(name)) for name in node.input)
+        raise UnsupportedNodeError(f"its inputs have the shapes {shapes}", "only equal shapes can be added")
+    a, b, layout = importer.like(*node.input)
+    return Pending(node, "add", (a.name, b.name), layout, AddAttributes())

@@ -10,6 +10,13 @@ def need_rank(c: Context, rank: int) -> Findings:
     if shape is not None and len(shape) != rank:
         wanted = "(1, C, H, W)" if rank == 4 else "(1, F)"
         yield f"its input has shape {shape}", f"give it an input of shape {wanted}"
+    elif shape is not None:
+        yield from need_one_sample(shape)
+
+
+def need_one_sample(shape: tuple[int, ...]) -> Findings:
+    if shape[0] != 1:
+        yield f"it works on {shape[0]} samples at once, its input being {shape}", "keep the first axis of the input 1"
 
 
 def need_constant(c: Context, i: int, what: str) -> Findings:

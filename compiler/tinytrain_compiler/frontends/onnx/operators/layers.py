@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from ....graph import Layout
 from ....ops.conv2d import Conv2dAttributes
 from ....ops.fully_connected import FullyConnectedAttributes
 from ..float_passes.affine import as_affine
@@ -62,11 +63,11 @@ def _batch_normalization(c: Context) -> Findings:
 @builder("Conv")
 def conv(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
     attrs = attributes(node)
-    x = importer.activation(node.input[0])
+    x = importer.image(node.input[0])
     weights = importer.integer_weights(node.input[1], axis=0)
     w = weights.values.transpose(0, 2, 3, 1).astype(np.int8)  # OIHW -> OHWI
-    out = importer.shape_of(node.output[0])
-    window = checked_window(node_window(attrs, (w.shape[1], w.shape[2]), *x.shape[:2]), x.shape, out)
+    out = Layout.image(importer.shape(node.output[0]))
+    window = checked_window(node_window(attrs, (w.shape[1], w.shape[2]), *x.shape[:2]), x.shape, out.device)
     groups = attrs.get("group", 1)
     depthwise = groups == x.shape[2] == len(w) and groups > 1
     bias = importer.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
@@ -98,16 +99,14 @@ def matmul(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
 
 
 def _fully_connected(importer: QdqImporter, node: onnx.NodeProto, transposed: bool) -> Pending:
-    x = importer.activation(node.input[0])
+    x, layout = importer.flat(node.input[0])
     weights = importer.integer_weights(node.input[1], axis=0 if transposed else 1)
-    w = (weights.values if transposed else weights.values.T).astype(np.int8)
-    if x.name in importer.flattened:  # columns from NCHW to the memory's NHWC order
-        h, width, c = importer.flattened[x.name]
-        w = w.reshape(len(w), c, h, width).transpose(0, 2, 3, 1).reshape(len(w), -1)
+    w = (weights.values if transposed else weights.values.T).astype(np.int8)[:, layout.positions]
     bias = importer.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
     real = np.zeros(len(w)) if bias is None else np.broadcast_to(bias.real.reshape(-1), len(w))
     return Pending(
-        node, "fully_connected", (x.name,), (len(w),), FullyConnectedAttributes(),
+        node, "fully_connected", (x.name,), Layout.row_major(importer.shape(node.output[0])),
+        FullyConnectedAttributes(),
         {
             "weights": np.ascontiguousarray(w),
             "weight_scales": np.broadcast_to(weights.scale, len(w)).copy(),

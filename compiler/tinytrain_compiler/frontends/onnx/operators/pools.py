@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 
+from ....graph import Layout
 from ....ops.avg_pool import AvgPoolAttributes
 from ....ops.max_pool import MaxPoolAttributes
 from ....ops.window import Window
@@ -50,18 +51,19 @@ def _reduce_mean(c: Context) -> Findings:
 
 @builder("GlobalAveragePool")
 def global_average_pool(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
-    x = importer.activation(node.input[0])
-    h, w, c = x.shape
-    return Pending(node, "avg_pool", (x.name,), (1, 1, c), AvgPoolAttributes(Window((h, w), (h, w))))
+    x = importer.image(node.input[0])
+    h, w, _ = x.shape
+    out = Layout.image(importer.shape(node.output[0]))
+    return Pending(node, "avg_pool", (x.name,), out, AvgPoolAttributes(Window((h, w), (h, w))))
 
 
 @builder("AveragePool", "MaxPool")
 def pool(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
     attrs = attributes(node)
-    x = importer.activation(node.input[0])
+    x = importer.image(node.input[0])
     kernel = tuple(attrs["kernel_shape"])
-    out = importer.shape_of(node.output[0])
-    window = checked_window(node_window(attrs, kernel, *x.shape[:2]), x.shape, out)
+    out = Layout.image(importer.shape(node.output[0]))
+    window = checked_window(node_window(attrs, kernel, *x.shape[:2]), x.shape, out.device)
     if node.op_type == "MaxPool":
         return Pending(node, "max_pool", (x.name,), out, MaxPoolAttributes(window))
     return Pending(node, "avg_pool", (x.name,), out, AvgPoolAttributes(window, bool(attrs.get("count_include_pad", 0))))

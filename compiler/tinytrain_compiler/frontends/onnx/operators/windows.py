@@ -8,7 +8,7 @@ from ....ops.window import Window
 from ..float_passes.windows import window_of
 from ..qdq_importer import UnsupportedNodeError
 from ..rule import Context, Findings
-from .demands import need_rank
+from .demands import need_one_sample, need_rank
 
 
 def need_window(c: Context) -> Findings:
@@ -19,6 +19,7 @@ def need_window(c: Context) -> Findings:
     if len(shape) != 4:
         yield from need_rank(c, 4)
         return
+    yield from need_one_sample(shape)
     if any(d != 1 for d in c.attributes.get("dilations", ())):
         yield "its window is dilated", "use dilations 1"
         return
