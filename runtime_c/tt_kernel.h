@@ -71,6 +71,17 @@ typedef struct tt_softmax_params {
     int32_t factor, output_zero;
 } tt_softmax_params;
 
+typedef struct tt_matmul_params {
+    int32_t multiplier, a_zero, b_zero, output_zero;
+} tt_matmul_params;
+
+typedef struct tt_layer_norm_params {
+    const int32_t *multipliers; /* scale / s_y of each element of a row, shift - 20 fraction bits */
+    const int32_t *shifts;      /* what is added, rounding included, shift - raised fraction bits */
+    uint64_t epsilon;           /* added to a row's variance, in its units */
+    int32_t fraction, raised, shift;
+} tt_layer_norm_params;
+
 /* --- Arithmetic ------------------------------------------------------------------------------- */
 
 TT_INLINE int8_t tt_clamp(int32_t value, int32_t low, int32_t high)
@@ -94,6 +105,17 @@ TT_INLINE int32_t tt_requantize(int32_t acc, int32_t multiplier, int32_t shift, 
         scaled = scaled > limit ? limit : scaled < -limit ? -limit : scaled;
     }
     return zero + (int32_t)scaled;
+}
+
+/* The square root of a number below 2^62, rounded down. */
+TT_INLINE uint32_t tt_isqrt(uint64_t value)
+{
+    uint32_t root = 0;
+    for (uint32_t bit = UINT32_C(1) << 30; bit > 0; bit >>= 1) {
+        const uint64_t larger = root | bit;
+        root |= larger * larger <= value ? bit : 0;
+    }
+    return root;
 }
 
 /* --- Memory ----------------------------------------------------------------------------------- */

@@ -108,12 +108,47 @@ def _lookup(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
 
 def _softmax(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
     """Exponentials come from a table of at least 20 bits for the graphs of these tests."""
-    scale = graph.tensors[node.inputs[0]].quantization.scale
-    for row in np.ndindex(inputs[0].shape[:-1]):
-        e = [math.exp(scale * (int(v) - int(inputs[0][row].max()))) for v in inputs[0][row]]
+    scale, axis = graph.tensors[node.inputs[0]].quantization.scale, node.attributes.axis
+    x = np.moveaxis(inputs[0], axis, -1)
+    indices = np.moveaxis(np.indices(inputs[0].shape), 1 + axis % inputs[0].ndim, -1)
+    for row in np.ndindex(x.shape[:-1]):
+        e = [math.exp(scale * (int(v) - int(x[row].max()))) for v in x[row]]
         for c, value in enumerate(e):
             steps = Fraction(value / sum(e)) / _scale(graph, node.output)
-            yield (*row, c), steps + _zero(graph, node.output), len(e) * (1 + steps) / 2**20
+            at = tuple(int(i) for i in indices[(slice(None), *row, c)])
+            yield at, steps + _zero(graph, node.output), len(e) * (1 + steps) / 2**20
+
+
+def _matmul(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    """Elements by their own strides; the multiplier's rounding as in _weighted."""
+    at, (a, b) = node.attributes, (x.reshape(-1) for x in inputs)
+    zero_a, zero_b = (_zero(graph, name) for name in node.inputs)
+    factor = _scale(graph, node.inputs[0]) * _scale(graph, node.inputs[1]) * Fraction(at.factor)
+    factor /= _scale(graph, node.output)
+    shape = graph.tensors[node.output].shape
+    for i, j, m, n in np.ndindex(*at.batch, at.rows, at.columns):
+        acc = 0
+        for k in range(at.inner):
+            left = int(a[np.dot((i, j, m, k), at.a_strides)]) - zero_a
+            acc += left * (int(b[np.dot((i, j, k, n), at.b_strides)]) - zero_b)
+        index = np.unravel_index(int(np.dot((i, j, m, n), at.y_strides)), shape)
+        yield index, acc * factor + _zero(graph, node.output), abs(acc) * max(Fraction(1, 2**32), factor / 2**30)
+
+
+def _layer_norm(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    """In float64, whose error is none beside that of 20 bits of a normalised value."""
+    x, scale = inputs[0], graph.tensors[node.inputs[0]].quantization.scale
+    scales, shifts = node.constants["scale"], node.constants["shift"]
+    rows = x.reshape(-1, len(scales)).astype(np.float64)
+    centred = (rows - rows.mean(1, keepdims=True)) * scale
+    with np.errstate(invalid="ignore"):
+        normal = np.nan_to_num(centred / np.sqrt((centred**2).mean(1, keepdims=True) + node.attributes.epsilon))
+    y = (normal * scales + shifts) / graph.tensors[node.output].quantization.scale + _zero(graph, node.output)
+    gain = np.abs(scales / graph.tensors[node.output].quantization.scale).max()
+    for index in np.ndindex(x.shape):
+        flat = int(np.ravel_multi_index(index, x.shape))
+        error = Fraction(float(gain * (2.0**-20 + np.abs(normal).max() * 2.0**-17)) + 2.0**-10)
+        yield index, Fraction(float(y.reshape(-1)[flat])), error
 
 
 def _reshape(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
@@ -125,4 +160,5 @@ def _reshape(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
 _OPERATORS = {
     "conv2d": _conv, "depthwise_conv2d": _conv, "fully_connected": _fully_connected, "add": _add,
     "avg_pool": _avg_pool, "max_pool": _max_pool, "lookup": _lookup, "softmax": _softmax, "reshape": _reshape,
+    "matmul": _matmul, "layer_norm": _layer_norm,
 }  # fmt: skip

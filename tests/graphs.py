@@ -17,7 +17,9 @@ from tinytrain_compiler.ops.add import AddAttributes
 from tinytrain_compiler.ops.avg_pool import AvgPoolAttributes
 from tinytrain_compiler.ops.conv2d import Conv2dAttributes
 from tinytrain_compiler.ops.fully_connected import FullyConnectedAttributes
+from tinytrain_compiler.ops.layer_norm import LayerNormAttributes
 from tinytrain_compiler.ops.lookup import LookupAttributes
+from tinytrain_compiler.ops.matmul import MatMulAttributes
 from tinytrain_compiler.ops.max_pool import MaxPoolAttributes
 from tinytrain_compiler.ops.reshape import ReshapeAttributes
 from tinytrain_compiler.ops.softmax import SoftmaxAttributes
@@ -168,9 +170,32 @@ class GraphBuilder:
         q = Quantization(tensor.quantization.scale * ratio, zero)
         return self._add("lookup", (x,), tensor.shape, q, LookupAttributes(*limits), name=name)
 
-    def softmax(self, x: str, *, scale: float = 1 / 256, zero: int = -128, name: str | None = None) -> str:
+    def softmax(
+        self, x: str, *, scale: float = 1 / 256, zero: int = -128, axis: int = -1, name: str | None = None
+    ) -> str:
         q = Quantization(scale, zero)
-        return self._add("softmax", (x,), self.tensors[x].shape, q, SoftmaxAttributes(), name=name)
+        return self._add("softmax", (x,), self.tensors[x].shape, q, SoftmaxAttributes(axis), name=name)
+
+    def matmul(
+        self, a: str, b: str, attributes: MatMulAttributes, shape: Shape, *, factor: float | None = None,
+        zero: int = 5, name: str | None = None,
+    ) -> str:  # fmt: skip
+        """factor: the real requantisation factor, without the node's own; None for one that spreads the output."""
+        s_a, s_b = (self.tensors[x].quantization.scale for x in (a, b))
+        factor = factor or SPREAD / (UNIFORM**2 * attributes.inner**0.5)
+        scale = s_a * s_b * attributes.factor / factor
+        return self._add("matmul", (a, b), shape, Quantization(scale, zero), attributes, name=name)
+
+    def layer_norm(
+        self, x: str, n: int | None = None, *, scale: float = 0.03, epsilon: float = 1e-5, zero: int = 5,
+        limits: Limits = ALL, name: str | None = None,
+    ) -> str:  # fmt: skip
+        """n: elements of a row; None for the last axis. Scales of either sign."""
+        tensor = self.tensors[x]
+        n = n or tensor.shape[-1]
+        parameters = {"scale": self.rng.normal(0.5, 1, n), "shift": self.rng.normal(0, 1, n)}
+        attributes = LayerNormAttributes(epsilon, *limits)
+        return self._add("layer_norm", (x,), tensor.shape, Quantization(scale, zero), attributes, parameters, name)
 
     def reshape(self, x: str, shape: Shape | None = None, name: str | None = None) -> str:
         """No shape: a vector."""

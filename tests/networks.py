@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from graphs import GraphBuilder
 from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.ops.matmul import MatMulAttributes
 
 ONE, TWO, THREE = (1, 1), (2, 2), (3, 3)
 SAME3 = {"pad_before": ONE, "pad_after": ONE}
@@ -104,7 +105,26 @@ def pools() -> Graph:
     return b.build(b.conv2d(x, 3), middle)
 
 
+def attention() -> Graph:
+    """A transformer's block over 6 tokens of 10 features in two heads; softmax runs over keys and over heads."""
+    b = GraphBuilder((2, 3, 10), seed=9)
+    x = b.layer_norm(b.input, limits=(-100, 127))
+    q, k, v = (b.conv2d(x, 10) for _ in range(3))
+    heads, tokens, size = 2, 6, 5
+    lying = (0, size, 2 * size, 1)  # of i (none), head, token, feature in (token, head, feature)
+    scores = (0, tokens, heads * tokens, 1)  # in (query, head, key)
+    a = MatMulAttributes((1, heads), tokens, size, tokens, lying, (0, 5, 1, 10), scores, size**-0.5)
+    by_key = b.softmax(b.matmul(q, k, a, (tokens, heads, tokens), factor=3e-4))
+    by_head = b.softmax(b.matmul(q, k, a, (tokens, heads, tokens), factor=0.9), axis=1)
+    y = b.add(by_key, by_head, scale=1 / 200, zero=-128)
+    a = MatMulAttributes((1, heads), tokens, tokens, size, scores, lying, lying)
+    x = middle = b.add(x, b.conv2d(b.matmul(y, v, a, (2, 3, 10), factor=3e-4), 10))
+    a = MatMulAttributes((1, 1), 7, 3, 4, (0, 0, 3, 1), (0, 0, 4, 1), (0, 0, 4, 1), low=0)
+    x = b.layer_norm(b.matmul(x, x, a, (7, 4)), 28, zero=0)
+    return b.build(b.fully_connected(b.reshape(x), 4), middle)
+
+
 NETWORKS: dict[str, Callable[[], Graph]] = {
     function.__name__: function
-    for function in (mobile, odd_shapes, few_pixels, wide, keywords, vectors, grouped, pools)
+    for function in (mobile, odd_shapes, few_pixels, wide, keywords, vectors, grouped, pools, attention)
 }

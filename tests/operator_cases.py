@@ -7,6 +7,7 @@ from typing import Any
 from graphs import ALL, GraphBuilder
 from hypothesis import strategies as st
 from tinytrain_compiler.graph import Graph
+from tinytrain_compiler.ops.matmul import MatMulAttributes
 
 Draw = st.DrawFn
 zeros = st.sampled_from([0, -128, 127, -3, 17, -77])
@@ -127,11 +128,51 @@ def max_pool(draw: Draw) -> Graph:
 
 @st.composite
 def softmax(draw: Draw) -> Graph:
-    """Of a vector and of pixels; flat, steep and one-hot; with scales of probabilities and others."""
+    """Of a vector and of pixels, over any axis; flat, steep and one-hot; with scales of probabilities and others."""
     shape = draw(st.sampled_from([(1,), (2,), (10,), (12,), (37,), (1000,), (1, 1, 5), (3, 2, 4), (4, 3, 7)]))
     b = GraphBuilder(shape, draw(st.sampled_from([1e-4, 0.02, 0.3, 3.0])), draw(zeros), draw(seeds))
     scale, zero = draw(st.sampled_from([(1 / 256, -128), (1 / 255, -128), (0.001, 3), (0.3, -100)]))
-    b.softmax(b.input, scale=scale, zero=zero)
+    b.softmax(b.input, scale=scale, zero=zero, axis=draw(st.integers(-len(shape), -1)))
+    return b.build()
+
+
+def _order(draw: Draw, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of a tensor of this shape, whose axes lie in memory in any order."""
+    strides, step = [0] * len(shape), 1
+    for axis in draw(st.permutations(range(len(shape)))):
+        strides[axis], step = step, step * shape[axis]
+    return tuple(strides)
+
+
+@st.composite
+def matmul(draw: Draw) -> Graph:
+    """Matrices one after the other, transposed, interleaved, and one of a side for several of the other."""
+    i, j, m = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 9))
+    k, n = draw(st.sampled_from([1, 2, 3, 5, 8, 16, 33])), draw(st.integers(1, 9))
+    shape = (i * j * max(m * k, k * n),)
+    b = GraphBuilder(shape, zero=draw(zeros), seed=draw(seeds))
+    other = b.lookup(b.input, ratio=draw(st.sampled_from([0.3, 1.0])), zero=draw(zeros))
+    a_strides, b_strides = _order(draw, (i, j, m, k)), _order(draw, (i, j, k, n))
+    if draw(st.integers(0, 3)) == 0:
+        b_strides = (0, *b_strides[1:])
+    layer = MatMulAttributes(
+        (i, j), m, k, n, a_strides, b_strides, _order(draw, (i, j, m, n)), draw(st.sampled_from([1.0, 0.25])),
+        *draw(limits),
+    )  # fmt: skip
+    b.matmul(b.input, other, layer, (i, j, m, n), factor=draw(factors), zero=draw(zeros))
+    return b.build()
+
+
+@st.composite
+def layer_norm(draw: Draw) -> Graph:
+    """Rows of one to thousands of elements; where the input is nearly constant, epsilon is what it is divided by."""
+    shape = draw(st.sampled_from([(1,), (2,), (16,), (49, 1), (5, 48), (3, 2, 7), (1, 1, 5), (4, 4, 33), (2, 5000)]))
+    b = GraphBuilder(shape, draw(st.sampled_from([1e-6, 0.001, 0.02, 3.0])), draw(zeros), draw(seeds))
+    x = b.input if draw(st.booleans()) else b.lookup(b.input, ratio=draw(st.sampled_from([100.0, 1000.0])))
+    scale = b.tensors[x].quantization.scale
+    epsilon = draw(st.sampled_from([0.0, 1e-12, 1e-6, 1e-5, 1.0 if scale > 1e-3 else 1e-9]))
+    b.layer_norm(x, scale=draw(st.sampled_from([0.003, 0.03, 3.0])), epsilon=epsilon, zero=draw(zeros),
+                 limits=draw(limits))  # fmt: skip
     return b.build()
 
 
@@ -147,6 +188,7 @@ def lookup(draw: Draw) -> Graph:
 STRATEGIES = {
     "conv": conv(), "pointwise": pointwise(), "depthwise": depthwise(), "fully_connected": fully_connected(),
     "add": add(), "avg_pool": avg_pool(), "max_pool": max_pool(), "softmax": softmax(), "lookup": lookup(),
+    "matmul": matmul(), "layer_norm": layer_norm(),
 }  # fmt: skip
 
 

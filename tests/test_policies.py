@@ -23,7 +23,7 @@ from tinytrain_compiler.training.policies import POLICIES, make_policy, policy_o
 from tinytrain_compiler.training.policy import Policy
 from tinytrain_compiler.training.scheme import Layer, Scheme, TrainedLayer
 from tinytrain_compiler.training.selectors import SELECTORS
-from tinytrain_compiler.training.trainable import scheme_of
+from tinytrain_compiler.training.trainable import frozen_layers, scheme_of
 
 
 def network() -> Graph:
@@ -163,3 +163,25 @@ def test_the_documentation_lists_policies_selectors_and_heads() -> None:
         assert f"| `{name}` | {selector.summary} |" in rows
     for name, head in HEADS.items():
         assert f"| `{name}` | {head.summary()} | {head.score} |" in rows
+
+
+def test_layers_in_front_of_what_gradients_cannot_pass_are_frozen_by_name() -> None:
+    """A way around the softmax does not help: what would be missing of the gradient makes it wrong."""
+    b = GraphBuilder((4, 4, 8))
+    x = b.conv2d(b.input, 8, name="early")
+    x = b.add(b.softmax(b.conv2d(x, 8, name="scores"), name="attention"), x)
+    graph = b.build(features=b.conv2d(x, 8, name="late"))
+    scheme = scheme_of(make_policy("full"), graph, PROTOTYPE)
+    assert scheme is not None
+    assert list(scheme.layers) == ["late"]
+    (group,) = frozen_layers(graph)
+    assert group.names == ("early", "scores")
+    assert group.reason == "softmax 'attention' behind them has no backward rule"
+
+
+def test_a_network_without_a_layer_that_gradients_reach_says_why() -> None:
+    b = GraphBuilder((4, 4, 8))
+    graph = b.build(features=b.softmax(b.conv2d(b.input, 8, name="early"), name="attention"))
+    with pytest.raises(UsageError, match=r"gradients reach no layer with weights \(early: frozen, softmax 'attention'"):
+        scheme_of(make_policy("bias"), graph, PROTOTYPE)
+    assert scheme_of(make_policy("none"), graph, PROTOTYPE) is None

@@ -20,6 +20,7 @@ from ..quantize.calibration import Calibration
 from ..training.plan import TrainingPlan
 from ..training.pool import SelectionPlan
 from ..training.selectors import UNLIMITED
+from ..training.trainable import frozen_layers
 from ..version import __version__
 from . import schema
 
@@ -161,6 +162,7 @@ def _training(graph: Graph, plan: MemoryPlan, training: TrainingPlan) -> schema.
         biases=sum(layer.biases for layer in layers),
         saturation=schema.Saturation(kept.limit / 2**kept.fraction_bits, min(limits, default=None), TRAINED_MARGIN),
         layers=layers,
+        frozen=[schema.FrozenLayersFacts(list(group.names), group.reason) for group in frozen_layers(graph)],
         selection=None if training.selection is None else _selection(training, training.selection),
     )
 

@@ -202,6 +202,14 @@ class TrainedLayerFacts:
 
 
 @dataclass(frozen=True)
+class FrozenLayersFacts:
+    """Layers with weights that no policy can train."""
+
+    names: list[str]
+    reason: Annotated[str, "the operator behind them that gradients cannot pass"]
+
+
+@dataclass(frozen=True)
 class CandidateFacts:
     """A layer whose input channels the device may choose. Costs are those of one channel."""
 
@@ -249,6 +257,7 @@ class TrainingFacts:
     biases: int
     saturation: Saturation
     layers: list[TrainedLayerFacts]
+    frozen: Annotated[list[FrozenLayersFacts], "because gradients do not reach them"]
     selection: Annotated[SelectionFacts | None, "null: the device does not choose"]
 
 

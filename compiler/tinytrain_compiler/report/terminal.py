@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -157,6 +158,10 @@ def _print_training(report: dict[str, Any], training: dict[str, Any], console: C
         f"of {len(training['layers'])} layers are trained; the training state takes "
         f"{training['training_state_bytes']:,} bytes of the arena"
     )
+    for group in training["frozen"]:
+        count = len(group["names"])
+        names, reason = escape(", ".join(group["names"])), escape(group["reason"])
+        console.print(f"frozen: {count} layer{'s' * (count > 1)}, {names}: {reason}")
 
 
 def _print_storage(storage: dict[str, Any], console: Console) -> None:
