@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -37,6 +37,7 @@ OPS = (
     "Nonsense",
 )  # fmt: skip
 TYPES = (*range(0, 17), 23, 99)
+_TRANSPLANTED = 0.3  # of all changes
 
 
 def originals() -> list[onnx.ModelProto]:
@@ -45,11 +46,39 @@ def originals() -> list[onnx.ModelProto]:
 
 
 def mutant(seed: int, models: list[onnx.ModelProto]) -> onnx.ModelProto:
-    rng = random.Random(seed)
-    proto = onnx.ModelProto.FromString(models[seed % len(models)].SerializeToString())
+    return mutated(random.Random(seed), models[seed % len(models)])
+
+
+def mutated(rng: random.Random, model: onnx.ModelProto, donors: Sequence[onnx.ModelProto] = ()) -> onnx.ModelProto:
+    """A copy with one to three changes. donors: models whose nodes and tensors may be put in."""
+    proto = onnx.ModelProto.FromString(model.SerializeToString())
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        rng.choice(MUTATIONS)(rng, proto)
+        if donors and rng.random() < _TRANSPLANTED:
+            transplant(rng, proto, rng.choice(donors))
+        else:
+            rng.choice(MUTATIONS)(rng, proto)
     return proto
+
+
+def transplant(rng: random.Random, proto: onnx.ModelProto, donor: onnx.ModelProto) -> None:
+    """A node of another model, its constants with it, reads what a node of this one reads and is read instead of it."""
+    if not donor.graph.node or not proto.graph.node:
+        return
+    new = onnx.NodeProto.FromString(rng.choice(donor.graph.node).SerializeToString())
+    at = rng.randrange(len(proto.graph.node))
+    old = proto.graph.node[at]
+    given = {t.name: t for t in donor.graph.initializer}
+    for i, name in enumerate(new.input):
+        if name in given:
+            tensor = proto.graph.initializer.add()
+            tensor.CopyFrom(given[name])
+            tensor.name = new.input[i] = f"transplanted_{len(proto.graph.initializer)}"
+        elif name and old.input:
+            new.input[i] = old.input[min(i, len(old.input) - 1)]
+    for i in range(len(new.output)):
+        new.output[i] = old.output[i] if i < len(old.output) else f"transplanted_output_{at}_{i}"
+    new.name = f"transplanted_{at}"
+    proto.graph.node[at].CopyFrom(new)
 
 
 # -- the models ----------------------------------------------------------------------------------
