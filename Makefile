@@ -45,7 +45,7 @@ test-slow: ## Run the long studies too
 
 fuzz: ## Compile 100,000 changed model files: no traceback, none above 10 s or 2 GB (half an hour)
 	@$(MAKE) --no-print-directory $(VENV)/.test
-	$(BIN)/python tests/fuzz/run.py
+	$(BIN)/python tests/fuzz/fuzz_driver.py
 
 fresh: ## Run demo and test in a minimal Debian root made for it, as root and as a user with sudo (half an hour)
 	@scripts/fresh

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import fuzz_driver
 import pytest
+from fuzz_driver import fuzz
+from fuzz_files import fuzzed
+from fuzz_target import outcome
 
 FUZZ = Path(__file__).parent / "fuzz"
-sys.path.insert(0, str(FUZZ))
-
-from files import fuzzed
-from run import fuzz
-from target import outcome
-
 USUAL, ALL = 300, 100_000
 KEPT = sorted(path for folder in ("corpus", "regression") for path in (FUZZ / folder).rglob("*.*") if path.is_file())
 
@@ -50,10 +47,8 @@ def test_file_numbers_are_files() -> None:
 
 def test_what_takes_too_long_or_too_much_or_dies_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The driver sees what no exception tells: a worker that is ended by its time, its memory or a fault."""
-    import run
-
-    program = tmp_path / "run.py"
-    limits = "import run, sys, json, os, ctypes, signal; run.SECONDS = 1; run.limit_this_process()\n"
+    program = tmp_path / "driver.py"
+    limits = "import fuzz_driver as run, sys, json, os, signal; run.SECONDS = 1; run.limit_this_process()\n"
     program.write_text(
         f"import sys; sys.path.insert(0, {str(FUZZ)!r})\n{limits}"
         "print(json.dumps({'begin': int(sys.argv[2])}), flush=True)\n"
@@ -63,8 +58,8 @@ def test_what_takes_too_long_or_too_much_or_dies_is_a_finding(monkeypatch: pytes
         "if sys.argv[2] == '2': bytearray(run.BYTES)\n"
         "print(json.dumps({'end': int(sys.argv[2]), 'outcome': 'refused', 'seconds': 0.1, 'bytes': 5}))\n"
     )
-    monkeypatch.setattr(run, "__file__", str(program))
-    found = run.fuzz(0, 4, 4)
+    monkeypatch.setattr(fuzz_driver, "__file__", str(program))
+    found = fuzz(0, 4, 4)
     assert {number: what.split(":")[0] for number, what in found.findings.items()} == {
         0: "more than 10 s", 1: "SIGSEGV", 2: "exit code 1",
     }  # fmt: skip

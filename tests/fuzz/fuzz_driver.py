@@ -1,9 +1,9 @@
 """Fuzz the compiler: changed model files, each within 10 s and 2 GB, none of which may end in a traceback.
 
-    python tests/fuzz/run.py [--count 100000] [--first 0] [--jobs 2] [--findings FOLDER]
+    python tests/fuzz/fuzz_driver.py [--count 100000] [--first 0] [--jobs 2] [--findings FOLDER]
 
 File number i is always the same one. Workers are processes with limits on time and memory; what kills one, or raises
-anything but a clear refusal, is kept in FOLDER and named at the end. Minimised findings belong in tests/fuzz/regression.
+anything but a clear refusal, is kept in FOLDER and named at the end. Findings, made small, belong in regression/.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def limit_this_process() -> None:
 
 def work(first: int, last: int, folder: Path) -> None:
     """Compile the files first to last - 1, and print one JSON line before and one after each."""
-    from files import fuzzed
-    from target import COMPILED, outcome
+    from fuzz_files import fuzzed
+    from fuzz_target import COMPILED, outcome
 
     limit_this_process()
     for number in range(first, last):
@@ -177,7 +177,7 @@ def main() -> None:
         f"(file {results.slowest[1]}), largest process {results.largest[0] >> 20} MiB"
     )
     if results.findings:
-        from files import fuzzed
+        from fuzz_files import fuzzed
 
         shutil.rmtree(args.findings, ignore_errors=True)
         args.findings.mkdir(parents=True)
