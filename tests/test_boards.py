@@ -46,6 +46,9 @@ def test_stm32f746_has_the_memory_of_its_data_sheet() -> None:
         ("nrf52840dk", "-mcpu=cortex-m4 -mfpu=fpv4-sp-d16 -mfloat-abi=hard -mthumb"),
         ("rp2040", "-mcpu=cortex-m0plus -mfloat-abi=soft -mthumb"),
         ("mps2_an385", "-mcpu=cortex-m3 -mfloat-abi=soft -mthumb"),
+        ("nucleo_h753zi", "-mcpu=cortex-m7 -mfpu=fpv5-d16 -mfloat-abi=hard -mthumb"),
+        ("stm32u575", "-mcpu=cortex-m33 -mfpu=fpv5-sp-d16 -mfloat-abi=hard -mthumb"),
+        ("corstone300", "-mcpu=cortex-m55 -mfloat-abi=hard -mthumb"),
     ],
 )
 def test_cpu_flags(name: str, flags: str) -> None:
@@ -61,7 +64,9 @@ def test_separate_memories_stay_separate_banks_fast_first() -> None:
 
 
 def test_unknown_board_names_the_near_ones() -> None:
-    with pytest.raises(UsageError, match=r"unknown board 'stm32f764'\. Did you mean stm32f746\?.*nrf52840dk") as error:
+    with pytest.raises(
+        UsageError, match=r"unknown board 'stm32f764'\. Did you mean stm32f746\b.*\? Boards: .*nrf52840dk"
+    ) as error:
         load_board("stm32f764")
     assert error.value.exit_code == 2
     with pytest.raises(UsageError, match=r"unknown board 'zzz'\. Boards:"):

@@ -165,6 +165,9 @@ def test_baud_rate_registers() -> None:
     assert load_board("rp2040").uart.divider == 6 * 64 + 33
     assert load_board("nrf52840dk").uart.divider == 0x01D7E000  # the data sheet's value for 115200
     assert load_board("mps2_an500").uart.divider == 217
+    assert load_board("stm32f407").uart.divider == 139
+    assert load_board("nucleo_l4r5zi").uart.divider == 8889  # RM0432: 256 * 4 MHz / 115200
+    assert load_board("stm32u575").uart.divider == 35
 
 
 # A Cortex-M3 with a PL011: the same driver that the rp2040 gets, on a machine that QEMU has.
@@ -187,10 +190,10 @@ def _first_line(firmware: Firmware, machine: str) -> str:
     return _lines(firmware, machine, 1)[0]
 
 
-def _lines(firmware: Firmware, machine: str, count: int) -> list[str]:
-    """What the firmware prints on its UART under QEMU; it never ends by itself."""
-    command = ["qemu-system-arm", "-M", machine, "-display", "none", "-monitor", "none", "-serial", "stdio"]
-    command += ["-kernel", str(firmware.elf)]
+def _lines(firmware: Firmware, machine: str, count: int, port: int = 0) -> list[str]:
+    """What the firmware prints on its UART, the machine's number `port`, under QEMU; it never ends by itself."""
+    command = ["qemu-system-arm", "-M", machine, "-display", "none", "-monitor", "none"]
+    command += [*("-serial", "null") * port, "-serial", "stdio", "-kernel", str(firmware.elf)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
         watchdog = threading.Timer(10, process.kill)
         watchdog.start()
@@ -208,6 +211,15 @@ def test_selftest_firmware_prints_its_verdict(tmp_path: Path, name: str) -> None
     machine = emulation_board(load_board(name))
     assert machine.machines["qemu"]
     line = _first_line(_build(tmp_path, machine), machine.machines["qemu"])
+    assert line == f"tinytrain: fake self-test ok crc {fake_crc():#010x}\r\n"
+
+
+def test_the_image_of_stm32f407_runs_on_a_machine_of_its_family(tmp_path: Path) -> None:
+    require_or_skip("arm-none-eabi-gcc", "qemu-system-arm")
+    model = write_fake_model(tmp_path / "model")
+    banks = ["SRAM", "SRAM"]  # QEMU 7 has no CCM
+    firmware = build_firmware(model, "fake", load_board("stm32f407"), banks, "selftest", tmp_path / "build")
+    (line,) = _lines(firmware, "netduinoplus2", 1, port=1)  # USART2
     assert line == f"tinytrain: fake self-test ok crc {fake_crc():#010x}\r\n"
 
 

@@ -24,7 +24,10 @@ from tinytrain_compiler.targets.firmware import build_firmware
 from tinytrain_compiler.targets.harness import INFER, HarnessRun, pack_records, run_records
 from tools import require_or_skip
 
-CORES = {"stm32f746": "dsp", "nrf52840dk": "dsp", "mps2_an385": "portable", "rp2040": "portable"}
+CORES = {
+    "stm32f746": "dsp", "nrf52840dk": "dsp", "stm32u575": "dsp", "corstone300": "dsp",
+    "mps2_an385": "portable", "rp2040": "portable",
+}  # fmt: skip
 LABELS = 3
 
 

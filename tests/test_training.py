@@ -207,7 +207,7 @@ def test_ten_thousand_steps_neither_drift_nor_break(case: Case, host: HostModel)
     assert right(answers) >= SAMPLES - 1
 
 
-BOARDS = ("stm32f746", "nrf52840dk", "mps2_an385", "rp2040")
+BOARDS = ("stm32f746", "nrf52840dk", "stm32u575", "corstone300", "mps2_an385", "rp2040")
 CORES = [("prototype", "int16", "nearest", board) for board in BOARDS]
 CORES += [(*kind, board) for kind in (("prototype", "int16", "stochastic"), ("linear", "int16", "nearest"))
           for board in ("stm32f746", "rp2040")]  # fmt: skip

@@ -24,6 +24,9 @@ UARTS: Mapping[str, UartKind] = {
     "nrf-uarte": UartKind("BAUDRATE", lambda clocks: 2**32 / clocks, 0x0004F000, 0x10000000, step=0x1000),
     # 64ths of 16 clocks; UARTIBRD is the whole part.
     "pl011": UartKind("UARTIBRD", lambda clocks: clocks * 64 / 16, 64, 0xFFFF * 64),
+    # 256ths of a clock; the port's clock is three times the rate or more.
+    "stm32-lpuart": UartKind("BRR", lambda clocks: clocks * 256, 0x300, 0xFFFFF),
+    "stm32-usart-v1": UartKind("BRR", lambda clocks: clocks, 16, 0xFFFF),
     "stm32-usart-v2": UartKind("BRR", lambda clocks: clocks, 16, 0xFFFF),
 }
 
