@@ -33,14 +33,7 @@ from tinytrain_compiler.reference import run
 
 RIGHT, REFUSED, WRONG, NOT_TRIED = "right", "refused", "wrong", "not tried"
 BOARD = "mps2_an500"
-_WITH_WEIGHTS = {
-    "Conv": (1,),
-    "ConvTranspose": (1,),
-    "Gemm": (1,),
-    "MatMul": (1,),
-    "BatchNormalization": (1,),
-    "Mul": (1,),
-}
+_WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Mul")  # as their second input
 _SLACK = 1.02  # float32 against real numbers, in steps
 
 Floats = NDArray[np.float32]
@@ -92,16 +85,20 @@ def _try(name: str, op: str, model: onnx.ModelProto, x: Floats, folder: Path) ->
         verdict = REFUSED if error.exit_code in (2, 3) else WRONG
         return Outcome(name, op, verdict, " ".join(str(error).split()))
     tensor, output = graph.tensors[graph.input], graph.tensors[graph.output]
-    integers, _ = run(graph, quantize_samples(x, tensor)[0])
+    integers, _ = run(graph, quantize_samples(x, tensor, graph.sample_layout)[0])
     got = (integers.astype(np.float64) - output.quantization.zero_point) * output.quantization.scale
     rounded = _rounded(x, tensor.quantization)
     y = evaluate(model, rounded)
     if got.size != y.size:
         return Outcome(name, op, WRONG, f"{got.size} values instead of {y.size}")
-    steps = np.abs(_file_order(got, output.shape, y.shape) - y.reshape(-1)) / output.quantization.scale
-    allowed = _SLACK * len(graph.nodes) + _of_weights(model, rounded).reshape(-1) / output.quantization.scale
-    farthest = int(np.argmax(steps - allowed)) if steps.size else 0
-    detail = f"{steps[farthest]:.2f} steps where {np.broadcast_to(allowed, steps.shape)[farthest]:.2f} can be explained"
+
+    def on_device(values: NDArray[Any]) -> NDArray[np.float64]:
+        return graph.answer_layout.to_device(np.broadcast_to(values, y.shape)).astype(np.float64).reshape(-1)
+
+    steps = np.abs(got.reshape(-1) - on_device(y)) / output.quantization.scale
+    allowed = _SLACK * len(graph.nodes) + on_device(_of_weights(model, rounded)) / output.quantization.scale
+    farthest = int(np.argmax(steps - allowed))
+    detail = f"{steps[farthest]:.2f} steps where {allowed[farthest]:.2f} can be explained"
     return Outcome(name, op, RIGHT if (steps <= allowed).all() else WRONG, detail)
 
 
@@ -111,19 +108,11 @@ def _rounded(x: Floats, q: Quantization) -> Floats:
     return ((steps - q.zero_point) * np.float32(q.scale)).astype(np.float32)
 
 
-def _file_order(values: NDArray[np.float64], device: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Values of a device tensor, flat in the file's order: an image lies on the device channels last."""
-    if len(device) == 3 and len(shape) in (3, 4):
-        return values.reshape(device).transpose(2, 0, 1).reshape(-1)
-    return values.reshape(-1)
-
-
-def _of_weights(model: onnx.ModelProto, x: Floats) -> NDArray[np.float64]:
+def _of_weights(model: onnx.ModelProto, x: Floats) -> NDArray[Any]:
     """How far half a step of every 8-bit weight, all in the worst direction, moves each output."""
-    node = model.graph.node[-1]
     changed = onnx.ModelProto.FromString(model.SerializeToString())
     if not any(each.op_type in _WITH_WEIGHTS for each in model.graph.node):
-        return np.zeros(1)
+        return np.zeros(())
     (node,) = (each for each in changed.graph.node if each.op_type in _WITH_WEIGHTS)
     for tensor in changed.graph.initializer:
         if tensor.name in list(node.input)[1:]:
@@ -136,7 +125,7 @@ def _of_weights(model: onnx.ModelProto, x: Floats) -> NDArray[np.float64]:
             else:
                 half = np.zeros_like(values)
             tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
-    return np.abs(evaluate(changed, np.abs(x)).astype(np.float64))
+    return np.abs(evaluate(changed, np.abs(x)))
 
 
 # -- the model that is compiled ----------------------------------------------------------------------

@@ -138,7 +138,9 @@ def _learning(options: CompileOptions, board: Board) -> LearningOptions:
 def _check_graph(
     path: Path, graph: Graph, oracle: Oracle | None, test_inputs: NDArray[np.int8], progress: Progress
 ) -> None:
-    """What is wrong in a graph that was imported: it disagrees with its oracle, or its embedding is too large."""
+    """What is wrong in a graph that was imported: it is empty, disagrees with its oracle, or its embedding is large."""
+    if not graph.nodes:
+        raise UsageError(f"{path}: nothing is computed between its input and its output; give it a layer")
     if oracle is not None:
         progress(f"checking the graph against {oracle.name}")
         check_agreement(graph, oracle, test_inputs[:COMPARED_INPUTS])
