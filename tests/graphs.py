@@ -137,15 +137,16 @@ class GraphBuilder:
         zero: int = -1,
         limits: Limits = ALL,
         count_include_pad: bool = False,
+        raw_mean: bool = False,
         name: str | None = None,
         **window: tuple[int, int],
     ) -> str:
-        """ratio: the output's scale in the input's. No kernel: the whole image."""
+        """ratio: the output's scale in the input's. No kernel: the whole image. raw_mean: with the input's scale."""
         tensor = self.tensors[x]
         h, w, c = tensor.shape
         win = Window(kernel, **window) if kernel else Window((h, w), (h, w))
-        q = Quantization(tensor.quantization.scale * ratio, zero)
-        attributes = AvgPoolAttributes(win, count_include_pad, *limits)
+        q = tensor.quantization if raw_mean else Quantization(tensor.quantization.scale * ratio, zero)
+        attributes = AvgPoolAttributes(win, count_include_pad, *limits, raw_mean=raw_mean)
         return self._add("avg_pool", (x,), (*win.output_size(h, w), c), q, attributes, name=name)
 
     def max_pool(

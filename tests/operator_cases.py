@@ -113,7 +113,8 @@ def avg_pool(draw: Draw) -> Graph:
     ratio = draw(st.sampled_from([0.02, 0.1, 0.8, 1.0, 1.9, 50.0]))
     whole = draw(st.integers(0, 4)) == 0
     layer = {"ratio": ratio, "zero": draw(zeros), "limits": draw(limits)}
-    b.avg_pool(b.input, **({} if whole else window), **layer, count_include_pad=draw(st.booleans()))
+    layer |= {"count_include_pad": draw(st.booleans()), "raw_mean": draw(st.integers(0, 3)) == 0}
+    b.avg_pool(b.input, **({} if whole else window), **layer)
     return b.build()
 
 

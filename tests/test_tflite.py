@@ -101,6 +101,17 @@ def test_an_int8_network_computes_what_tensorflow_lite_does(tmp_path: Path) -> N
         assert np.abs(output.reshape(-1).astype(int) - y).max() <= 1
 
 
+def test_a_mean_of_bytes_rounds_ties_as_tensorflow_lite_does(tmp_path: Path) -> None:
+    """Half away from zero: of 3 and 4 it is 4, of -3 and -4 it is -4."""
+    b = TfliteBuilder()
+    x = b.input((1, 1, 2, 2), "int8", 0.02, 3)
+    y = Tensor((1, 1, 1, 2), "int8", "y", [0.02], [3])
+    y = b.op("AVERAGE_POOL_2D", [x], y, padding=1, stride_h=1, stride_w=1, filter_h=1, filter_w=2)
+    (tmp_path / "net.tflite").write_bytes(b.build(y))
+    graph = compile_model(tmp_path / "net.tflite", "stm32f746").graph
+    assert run(graph, np.array([3, -3, 4, -4], np.int8))[0].reshape(-1).tolist() == [4, -4]
+
+
 def test_a_compiled_network_can_be_loaded_again(tmp_path: Path) -> None:
     compile_model(int8_network(tmp_path), "stm32f746", tmp_path / "out")
     model = load_compiled(tmp_path / "out")

@@ -23,6 +23,15 @@ class AvgPoolAttributes:
     count_include_pad: bool = False
     low: int = -128
     high: int = 127
+    raw_mean: bool = False  # the mean of the bytes themselves, ties away from zero, where input and output share scales
+
+
+def _divides(node: Node, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether bytes are summed as they are and divided, as TensorFlow Lite does."""
+    a: AvgPoolAttributes = node.attributes
+    x, y = tensors[node.inputs[0]], tensors[node.output]
+    same = x.quantization == y.quantization and not a.count_include_pad
+    return a.raw_mean and same and int(a.window.valid_counts(*x.shape[:2]).min()) > 0
 
 
 def _by_count(node: Node, tensors: Mapping[str, Tensor]) -> bool:
@@ -105,6 +114,12 @@ class AvgPool(Operator):
     def forward(self, node: Node, tensors: Mapping[str, Tensor], inputs: Sequence[Int8]) -> Int8:
         a: AvgPoolAttributes = node.attributes
         x, y = tensors[node.inputs[0]], tensors[node.output]
+        if _divides(node, tensors):
+            sums = a.window.patches(inputs[0], 0).astype(np.int64).sum((2, 3))
+            taps = a.window.valid_counts(*x.shape[:2])[..., None]
+            means = np.sign(sums) * ((np.abs(sums) + taps // 2) // taps)
+            clamped: Int8 = np.clip(means, a.low, a.high).astype(np.int8).reshape(y.shape)
+            return clamped
         zero_x = x.quantization.zero_point
         # Padding reads the zero point, so it adds nothing to the sum, whether it is counted or not.
         patches = a.window.patches(inputs[0], zero_x).astype(np.int64) - zero_x
@@ -129,6 +144,14 @@ class AvgPool(Operator):
         a: AvgPoolAttributes = node.attributes
         x, y = tensors[node.inputs[0]], tensors[node.output]
         h, w, c = x.shape
+        if _divides(node, tensors):
+            return Kernel(
+                template="avg_pool/raw_mean",
+                symbol=f"avg_pool_{a.window.label()}_{h}x{w}x{c}_raw_mean",
+                params_type="tt_no_params",
+                shape=a.window.constants(h, w) | {"C": c, "LOW": a.low, "HIGH": a.high},
+                code={"portable": 700},
+            )
         m = self._multipliers(node, tensors)
         shape = a.window.constants(h, w) | {
             "C": c, "BY_COUNT": int(_by_count(node, tensors)), "LOW": a.low, "HIGH": a.high, "SHIFT": m.shift,

@@ -86,6 +86,7 @@ class QdqImporter:
     def __init__(self, proto: onnx.ModelProto) -> None:
         proto = onnx.shape_inference.infer_shapes(proto)
         self.proto = proto
+        self.properties = {p.key: p.value for p in proto.metadata_props}
         self.initializers = {i.name: numpy_helper.to_array(i) for i in proto.graph.initializer}
         values = [*proto.graph.input, *proto.graph.value_info, *proto.graph.output]
         self.dims = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...errors import Problem, UnsupportedModelError, UsageError, shown
 from ..onnx.limits import MAX_WEIGHTS, elements
+from ..onnx.operators.pools import RAW_MEANS
 from .file import Model, Operator, Scales, Tensor, constant
 
 OPSET = 17
@@ -93,7 +94,9 @@ class Translator:
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)],
             self._initializers,
         )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        helper.set_model_props(proto, {RAW_MEANS: "1"})
+        return proto
 
     def _needed(self) -> list[Operator]:
         """The operators that the output depends on; shapes, which the file states, are not computed again."""

@@ -15,6 +15,8 @@ from ..rule import Context, Findings, support_rule
 from .demands import need_rank
 from .windows import checked_window, need_window, node_window
 
+RAW_MEANS = "tinytrain.raw_means"  # property of a model whose AveragePools are TensorFlow Lite's: see ops/avg_pool.py
+
 
 @support_rule("GlobalAveragePool")
 def _global_average_pool(c: Context) -> Findings:
@@ -66,4 +68,7 @@ def pool(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
     window = checked_window(node_window(attrs, kernel, *x.shape[:2]), x.shape, out.device)
     if node.op_type == "MaxPool":
         return Pending(node, "max_pool", (x.name,), out, MaxPoolAttributes(window))
-    return Pending(node, "avg_pool", (x.name,), out, AvgPoolAttributes(window, bool(attrs.get("count_include_pad", 0))))
+    pooling = AvgPoolAttributes(
+        window, bool(attrs.get("count_include_pad", 0)), raw_mean=importer.properties.get(RAW_MEANS) == "1"
+    )
+    return Pending(node, "avg_pool", (x.name,), out, pooling)
