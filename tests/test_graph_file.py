@@ -103,7 +103,7 @@ def test_the_version_stands_for_these_attributes() -> None:
     limits = ["low", "high"]
     assert {name: [f.name for f in fields(kind)] for name, kind in ATTRIBUTES.items()} == {
         "add": limits,
-        "avg_pool": ["window", "count_include_pad", *limits],
+        "avg_pool": ["window", "count_include_pad", *limits, "raw_mean"],
         "conv2d": ["window", "groups", *limits],
         "depthwise_conv2d": ["window", "groups", *limits],
         "fully_connected": limits,
