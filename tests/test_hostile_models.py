@@ -214,6 +214,15 @@ def test_a_model_that_computes_nothing(tmp_path: Path) -> None:
         compile_model(tmp_path / "net.onnx", "stm32f746")
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_scale_in_which_samples_are_infinite_steps(tmp_path: Path) -> None:
+    """They saturate; NumPy's warning reached the user's terminal."""
+    b = ModelBuilder((1, 4))
+    zero, tiny, scale = b.const(0, np.int8), b.const(1e-45), b.const(0.1)
+    x = b.node("Relu", b.node("DequantizeLinear", b.node("QuantizeLinear", b.input, tiny, zero), tiny, zero))
+    compiles(b.build(b.node("DequantizeLinear", b.node("QuantizeLinear", x, scale, zero), scale, zero)), tmp_path)
+
+
 BOMBS: dict[str, Callable[[ModelBuilder], str]] = {
     "ConstantOfShape": lambda b: b.node("ConstantOfShape", b.const([2**20, 2**13], np.int64), name="bomb"),
     "Expand": lambda b: b.node("Expand", b.const(1.0), b.const([2**20, 2**13], np.int64), name="bomb"),
@@ -393,6 +402,15 @@ def test_wiring(proto: onnx.ModelProto, says: str, tmp_path: Path) -> None:
     assert says in refusal(proto, tmp_path)
 
 
+def test_a_branch_that_reads_from_around_it(tmp_path: Path) -> None:
+    """It was called invalid: the checker of single nodes does not know the names outside."""
+    end = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 4])]
+    branches = [helper.make_graph([helper.make_node(op, ["input"], ["z"])], op, [], end) for op in ("Relu", "Neg")]
+    b = ModelBuilder((1, 4))
+    x = b.node("If", b.const(True, np.bool_), name="branch", then_branch=branches[0], else_branch=branches[1])
+    assert "If 'branch': the operator is not supported" in refusal(b.build(b.gemm(x, 4, 2)), tmp_path)
+
+
 def test_constants_of_one_name(tmp_path: Path) -> None:
     proto = small_cnn()
     proto.graph.initializer.append(proto.graph.initializer[0])
@@ -415,6 +433,29 @@ def external(location: str, **entries: object) -> onnx.ModelProto:
 @pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "a/../../b", "", "C:\\secret", "nul\0"])
 def test_weights_outside_the_folder(location: str, tmp_path: Path) -> None:
     assert "outside the model's folder" in refusal(external(location), tmp_path)
+
+
+@pytest.mark.parametrize("location", ["link.bin", "link/weights.bin"])
+def test_weights_that_a_link_shows_inside_the_folder(location: str, tmp_path: Path) -> None:
+    """A link to a file elsewhere, and one to a folder elsewhere."""
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+    elsewhere.mkdir(), here.mkdir()
+    (elsewhere / "weights.bin").write_bytes(bytes(864))
+    (here / location.split("/")[0]).symlink_to(elsewhere if "/" in location else elsewhere / "weights.bin")
+    assert "a link to a file outside the model's folder" in refusal(external(location), here)
+
+
+def test_a_download_cache_of_links(tmp_path: Path) -> None:
+    """Model and weights are links to two files of one folder."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
+    blobs.mkdir(), snapshot.mkdir()
+    proto = small_cnn()
+    (blobs / "b").write_bytes(proto.graph.initializer[0].raw_data)
+    (blobs / "a").write_bytes(external("weights.bin").SerializeToString())
+    for link, target in (("net.onnx", "a"), ("weights.bin", "b")):
+        (snapshot / link).symlink_to(blobs / target)
+    read = {t.name: t for t in load_model(snapshot / "net.onnx").proto.graph.initializer}
+    assert read["const_0"].raw_data == proto.graph.initializer[0].raw_data
 
 
 def test_weights_in_a_file_that_is_too_short_or_not_there(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def quantize_samples(samples: NDArray[np.float32], tensor: Tensor, layout: Layou
     layout: Graph.sample_layout. The same rounding as ONNX's QuantizeLinear: half to even.
     """
     q = tensor.quantization
-    steps = np.rint(layout.to_device(samples) / np.float32(q.scale)) + q.zero_point
+    with np.errstate(over="ignore"):  # infinite steps saturate like any others
+        steps = np.rint(layout.to_device(samples) / np.float32(q.scale)) + q.zero_point
     integers: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8).reshape(len(samples), -1)
     return integers

@@ -44,6 +44,10 @@ def _load(path: Path, tensor: TensorProto, entries: dict[str, str]) -> str:
             f"{label} lies in {shown(name)!r}, outside the model's folder; export with the data beside the model"
         )
     file = path.parent / name
+    if not _beside(file, path):
+        raise UsageError(
+            f"{label} lies in {shown(name)!r}, a link to a file outside the model's folder; copy the file there"
+        )
     if not file.is_file():
         raise UsageError(
             f"it keeps its weights in '{shown(name)}', which is not beside it; copy it to {path.parent}, "
@@ -67,6 +71,15 @@ def _load(path: Path, tensor: TensorProto, entries: dict[str, str]) -> str:
     del tensor.external_data[:]
     tensor.data_location = TensorProto.DEFAULT
     return name
+
+
+def _beside(file: Path, model: Path) -> bool:
+    """Whether a file that may be a link lies in the model's folder, or in that of what the model is a link to.
+
+    The second is how download caches keep a model: links to two files of one folder.
+    """
+    real = file.resolve()
+    return any(real.is_relative_to(folder) for folder in (model.parent.resolve(), model.resolve().parent))
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
