@@ -107,10 +107,22 @@ def test_the_version_stands_for_these_attributes() -> None:
         "conv2d": ["window", "groups", *limits],
         "depthwise_conv2d": ["window", "groups", *limits],
         "fully_connected": limits,
+        "layer_norm": ["epsilon", *limits],
         "lookup": limits,
+        "matmul": [
+            "batch",
+            "rows",
+            "inner",
+            "columns",
+            "a_strides",
+            "b_strides",
+            "y_strides",
+            "factor",
+            *limits,
+        ],
         "max_pool": ["window", *limits],
         "reshape": [],
-        "softmax": limits,
+        "softmax": ["axis", *limits],
         "transpose": ["sizes", "perm"],
     }
     assert [f.name for f in fields(Window)] == ["kernel", "stride", "dilation", "pad_before", "pad_after"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 GENERIC_FIX = "replace it by supported operators ('tinytrain ops' lists them), or end the model in front of it"
 NO_GATE = "train without squeeze-and-excite and gates, as MobileNetV2 and MCUNet do; as an activation use ReLU or ReLU6"
+NO_RECURRENCE = "use 1-D convolutions over the steps (a TCN), or attention over them, and train it again"
 ALTERNATIVES = {
     "HardSwish": "export with ReLU6 or ReLU instead (MobileNetV3: its ReLU variant) and fine-tune",
     "HardSigmoid": NO_GATE,
@@ -24,8 +25,10 @@ ALTERNATIVES = {
     "Resize": "compile an encoder or classifier at its final size; resize images before the model",
     "Upsample": "compile an encoder or classifier at its final size; resize images before the model",
     "GlobalMaxPool": "use GlobalAveragePool, or a MaxPool over the whole image",
+    "GRU": NO_RECURRENCE,
+    "LSTM": NO_RECURRENCE,
+    "RNN": NO_RECURRENCE,
     "InstanceNormalization": "use BatchNormalization",
-    "LayerNormalization": "use BatchNormalization",
     "GroupNormalization": "use BatchNormalization",
     "QLinearConv": "quantise in QDQ format (QuantFormat.QDQ), or pass the float model",
     "QLinearMatMul": "quantise in QDQ format (QuantFormat.QDQ), or pass the float model",

@@ -1,7 +1,8 @@
 """Bring a supported float model into the few forms the quantiser and the importer know.
 
-Out: Conv, Gemm (transB=1, bias (N,)), Relu, Clip, Add of two activations, GlobalAveragePool, AveragePool,
-MaxPool, Reshape with a constant shape, Softmax. Same outputs, opset 17 or newer, every node named.
+Out: Conv, Gemm (transB=1, bias (N,)), MatMul of two activations, LayerNormalization, Relu, Clip, Add of two
+activations, GlobalAveragePool, AveragePool, MaxPool, Reshape with a constant shape, Transpose, Softmax. Same
+outputs, opset 17 or newer, every node named.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from .float_passes.affine import fold_affine
 from .float_passes.cleanup import name_nodes, remove_no_ops
 from .float_passes.edit import Array, GraphEditor, default_opset
 from .float_passes.fold_constants import fold_constants
-from .float_passes.matmul import matmul_to_gemm, normalize_gemm
+from .float_passes.layer_norm import recognize_layer_norm
+from .float_passes.matmul import matmul_to_gemm, normalize_gemm, scale_behind_matmul
 from .float_passes.pooling import reduce_mean_to_pool
 from .float_passes.reshapes import unify_reshapes
 from .float_passes.runtime import optimize
@@ -32,6 +34,7 @@ _PASSES: tuple[Pass, ...] = (
     name_nodes,
     remove_no_ops,
     reduce_mean_to_pool,
+    scale_behind_matmul,
     matmul_to_gemm,
     normalize_gemm,
     fold_affine,
@@ -58,6 +61,8 @@ def canonicalize(proto: onnx.ModelProto) -> onnx.ModelProto:
             from onnx import version_converter
 
             proto = version_converter.convert_version(proto, TARGET_OPSET)
+        proto = fold_constants(proto)
+        _apply((recognize_layer_norm,), proto)  # onnxruntime moves Transposes in between its nodes
         proto = fold_constants(optimize(proto))
         with np.errstate(all="ignore"):
             _apply(_PASSES, proto)

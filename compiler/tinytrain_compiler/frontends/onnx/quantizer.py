@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]  # samples done, samples in all
 
 _OP_TYPES = (
     "Conv", "Gemm", "Relu", "Clip", "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Reshape", "Flatten",
-    "Softmax", "Transpose",
+    "Softmax", "Transpose", "MatMul", "Mul", "LayerNormalization",
 )  # fmt: skip
 
 # The smallest range a tensor or weight channel is given. Without it a channel of zeros gets scale 1 and a dead
@@ -81,6 +81,7 @@ def quantize(proto: onnx.ModelProto, calibration: Calibration, progress: Progres
         result = onnx.load(target)
     _quantize_input_activation(result)
     _verify(result)
+    _keep_float(proto, result)
     return result
 
 
@@ -146,6 +147,31 @@ def _quantize_input_activation(proto: onnx.ModelProto) -> None:
         ]
         editor.replace(node, [*pair, node])
         editor.set_input(node, 0, back)
+    editor.commit()
+
+
+def _keep_float(proto: onnx.ModelProto, result: onnx.ModelProto) -> None:
+    """What is better left in float between two scales: parameters of LayerNormalization, and products in front of their
+    factors, which one requantisation takes in together."""
+    editor = GraphEditor(result)
+    given = GraphEditor(proto)
+    parameters = {node.name: list(node.input[1:]) for node in given.nodes("LayerNormalization")}
+    for node in editor.nodes("LayerNormalization"):
+        names = [editor.add_constant(f"{name}_float", given.constants[name]) for name in parameters[node.name]]
+        editor.set_inputs(node, [node.input[0], *names])
+    for node in editor.nodes("MatMul"):
+        steps = [node.output[0]]
+        for op in ("QuantizeLinear", "DequantizeLinear", "Mul"):
+            after = editor.only_consumer(steps[-1])
+            if after is None or after.op_type != op:
+                break
+            steps.append(after.output[0])
+        else:
+            assert after is not None
+            factor = editor.producer(after.input[1])
+            if factor is not None and factor.input[0] in editor.constants:
+                editor.set_input(after, 0, node.output[0])
+    editor.remove_unused()
     editor.commit()
 
 

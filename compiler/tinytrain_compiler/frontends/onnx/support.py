@@ -11,14 +11,18 @@ from .alternatives import ALTERNATIVES, GENERIC_FIX
 from .file import input_shape, is_quantized
 from .float_passes.edit import GraphEditor, default_opset
 from .float_passes.fold_constants import fold_constants
+from .float_passes.layer_norm import recognize_layer_norm
 from .float_passes.reshapes import RESHAPES
 from .float_passes.runtime import new_session
 from .float_passes.windows import explicit_windows
 from .rule import Context, Findings, Rule, registered_rules
 
 _ANY_RANK = frozenset(
-    {*RESHAPES, "Transpose", "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear"}
-)  # nothing computed
+    {
+        *RESHAPES, "Transpose", "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear", "MatMul", "Softmax",
+        "LayerNormalization", "Add", "Mul", "Div", "Relu", "Clip",
+    }
+)  # fmt: skip
 
 
 def support_table() -> list[tuple[str, str]]:
@@ -33,7 +37,9 @@ def check_supported(proto: onnx.ModelProto) -> None:
     onnxruntime cannot run the model.
     """
     proto = fold_constants(proto)
-    editor = GraphEditor(proto)
+    editor = GraphEditor(onnx.ModelProto.FromString(proto.SerializeToString()))
+    recognize_layer_norm(editor)
+    editor.remove_unused()
     quantized = is_quantized(proto)
     problems = []
     for node in editor.nodes():

@@ -74,12 +74,19 @@ def per_channel(value: Array, shape: tuple[int, ...]) -> Array | None:
 def fold_affine(editor: GraphEditor) -> None:
     for node in editor.nodes(*AFFINE):
         affine = as_affine(node, editor)
-        if affine is None:
+        if affine is None or _is_factor(node, editor, affine):
             continue
         if np.all(affine.scale == 1) and np.all(affine.shift == 0):
             editor.bypass(node)
         elif not (_fold_back(editor, node, affine) or _fold_forward(editor, node, affine)):
             _own_layer(editor, node, affine)
+
+
+def _is_factor(node: onnx.NodeProto, editor: GraphEditor, affine: Affine) -> bool:
+    """Whether it is the one positive factor of a product of two activations, whose requantisation takes it in."""
+    product = editor.private_producer(affine.source)
+    one = bool(np.all(affine.scale == affine.scale[0]) and affine.scale[0] > 0 and not affine.shift.any())
+    return one and node.op_type == "Mul" and product is not None and product.op_type == "MatMul"
 
 
 def _fold_back(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import onnx
 from onnx import helper
@@ -10,9 +12,12 @@ from .edit import Array, GraphEditor, attributes
 
 
 def matmul_to_gemm(editor: GraphEditor) -> None:
+    """Those with constant weights; of more than two dimensions as a matrix of rows, by Reshapes around it."""
     for node in editor.nodes("MatMul"):
-        weight = editor.constants[node.input[1]]
-        result = node.output[0]
+        weight = editor.constants.get(node.input[1])
+        if weight is None:
+            continue
+        result, last = node.output[0], node
         inputs = [node.input[0], editor.add_constant(f"{node.input[1]}_t", weight.T)]
         after = editor.only_consumer(result)
         if after is not None and after.op_type == "Add":
@@ -22,7 +27,71 @@ def matmul_to_gemm(editor: GraphEditor) -> None:
                 inputs.append(editor.add_constant(f"{other}_bias", bias))
                 result = after.output[0]
                 editor.remove([after])
-        editor.replace(node, [helper.make_node("Gemm", inputs, [result], name=node.name, transB=1)])
+                last = after
+        shape = editor.shapes[last.output[0]]
+        if len(shape) == 2:
+            editor.replace(node, [helper.make_node("Gemm", inputs, [result], name=node.name, transB=1)])
+            continue
+        rows = prod(shape[:-1])
+        flat, product = editor.fresh(f"{node.input[0]}_rows"), editor.fresh(f"{result}_rows")
+        shapes = [
+            editor.add_constant(f"{name}_shape", np.array(each, np.int64))
+            for name, each in ((flat, (rows, len(weight))), (result, shape))
+        ]
+        editor.replace(
+            node,
+            [
+                helper.make_node("Reshape", [inputs[0], shapes[0]], [flat], name=editor.fresh(f"{node.name}_rows")),
+                helper.make_node("Gemm", [flat, *inputs[1:]], [product], name=node.name, transB=1),
+                helper.make_node("Reshape", [product, shapes[1]], [result], name=editor.fresh(f"{node.name}_shape")),
+            ],
+        )
+
+
+def scale_behind_matmul(editor: GraphEditor) -> None:
+    """Constant factors of a product of two activations become one behind it, where its requantisation takes it in."""
+    for node in editor.nodes("MatMul"):
+        factor = 1.0
+        for i in range(2):
+            while (found := _scaling(editor, editor.private_producer(_unmoved(editor, node.input[i])))) is not None:
+                before, by = found
+                factor *= by
+                editor.bypass(before)
+        while (found := _scaling(editor, editor.only_consumer(node.output[0]))) is not None:
+            after, by = found
+            factor *= by
+            editor.bypass(after)
+        if factor != 1.0:
+            result, plain = node.output[0], editor.fresh(f"{node.output[0]}_unscaled")
+            constant = editor.add_constant(f"{result}_factor", np.array(factor, np.float32))
+            product = onnx.NodeProto()
+            product.CopyFrom(node)
+            product.output[0] = plain
+            name = editor.fresh(f"{node.name}_factor")
+            editor.replace(node, [product, helper.make_node("Mul", [plain, constant], [result], name=name)])
+
+
+def _unmoved(editor: GraphEditor, name: str) -> str:
+    """The tensor in front of what only moves it, for nobody else."""
+    while (before := editor.private_producer(name)) is not None and before.op_type in ("Transpose", "Reshape"):
+        name = before.input[0]
+    return name
+
+
+def _scaling(editor: GraphEditor, node: onnx.NodeProto | None) -> tuple[onnx.NodeProto, float] | None:
+    """A node that multiplies with one positive constant, and that; None where it is something else."""
+    if node is None or node.op_type not in ("Mul", "Div"):
+        return None
+    which = 1 if node.input[1] in editor.constants else 0
+    value = editor.constants.get(node.input[which])
+    if value is None or value.size != 1 or not value.ravel()[0] > 0 or (node.op_type == "Div" and which == 0):
+        return None
+    if editor.shapes[node.output[0]] != editor.shapes[node.input[1 - which]]:
+        return None
+    if which == 0:  # what stays when the node goes is its first input
+        node.input[0], node.input[1] = node.input[1], node.input[0]
+    factor = float(value.ravel()[0])
+    return node, factor if node.op_type == "Mul" else 1 / factor
 
 
 def normalize_gemm(editor: GraphEditor) -> None:

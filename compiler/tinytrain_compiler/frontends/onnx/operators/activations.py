@@ -28,15 +28,15 @@ def _clip(c: Context) -> Findings:
 
 @support_rule("Softmax")
 def _softmax(c: Context) -> Findings:
-    """Over the features of (1, F) or the channels of (1, C, H, W)."""
+    """Over any axis."""
     shape = c.shape()
     if shape is None:
         return
     old = default_opset(c.editor.proto) < 13
     axis = c.attributes.get("axis", 1 if old else -1) % max(len(shape), 1)
     # Before opset 13 it ran over this axis and all behind it together.
-    if axis != 1 or (old and int(np.prod(shape[2:])) != 1):
-        yield f"it runs over axis {axis} of {shape}", "use axis=1"
+    if old and int(np.prod(shape[axis + 1 :])) != 1:
+        yield f"it runs over axis {axis} of {shape} and all behind it", "export with opset 13 or newer"
 
 
 @builder("Relu", "Clip")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import prod
+
 import numpy as np
 import onnx
 
 from ....graph import Layout
 from ....ops.conv2d import Conv2dAttributes
 from ....ops.fully_connected import FullyConnectedAttributes
+from ....ops.window import Window
 from ..float_passes.affine import as_affine
 from ..float_passes.edit import attributes
 from ..float_passes.matmul import as_bias
 from ..qdq_importer import Pending, QdqImporter, UnsupportedNodeError, builder
 from ..rule import Context, Findings, support_rule
+from .attention import matmul_of_activations
 from .demands import need_constant, need_rank
 from .windows import checked_window, node_window
 
@@ -27,7 +32,7 @@ def _conv(c: Context) -> Findings:
 
 @support_rule("Gemm")
 def _gemm(c: Context) -> Findings:
-    """Input (1, F), transA=0, any alpha, beta and transB; constant B, and C one number per output or absent."""
+    """Input (rows, F), transA=0, any alpha, beta and transB; constant B, and C one number per output or absent."""
     yield from need_rank(c, 2)
     if c.attributes.get("transA", 0):
         yield "transA=1", "export a Linear layer, which has transA=0"
@@ -40,11 +45,12 @@ def _gemm(c: Context) -> Findings:
 
 @support_rule("MatMul")
 def _matmul(c: Context) -> Findings:
-    """Input (1, F) times a constant matrix, also with an Add of a constant behind it."""
-    yield from need_rank(c, 2)
-    if not c.is_constant(1):
-        what = "its left side is the constant" if c.is_constant(0) else "it multiplies two computed tensors"
-        yield what, "use Gemm or a Linear layer with constant weights"
+    """Rows times a constant matrix, with the Add of a constant behind it; or two computed tensors, with a factor."""
+    if not c.is_constant(1) and c.is_constant(0):
+        yield "its left side is the constant", "transpose both sides, or use a Linear layer"
+    elif not c.is_constant(1):
+        if any(shape is not None and len(shape) < 2 for shape in (c.shape(0), c.shape(1))):
+            yield f"one of its inputs is a vector (shapes {c.shape(0)} and {c.shape(1)})", "give both two dimensions"
     elif (shape := c.shape(1)) is not None and len(shape) != 2:
         yield f"its right side has shape {shape}", ""
 
@@ -95,10 +101,14 @@ def gemm(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
 
 @builder("MatMul")
 def matmul(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
+    if node.input[1] not in importer.constants and node.input[1] not in importer.initializers:
+        return matmul_of_activations(importer, node)
     return _fully_connected(importer, node, transposed=False)
 
 
 def _fully_connected(importer: QdqImporter, node: onnx.NodeProto, transposed: bool) -> Pending:
+    if prod(importer.shape(node.input[0])[:-1]) > 1:
+        return _pointwise(importer, node, transposed)
     x, layout = importer.flat(node.input[0])
     weights = importer.integer_weights(node.input[1], axis=0 if transposed else 1)
     w = (weights.values if transposed else weights.values.T).astype(np.int8)[:, layout.positions]
@@ -107,6 +117,28 @@ def _fully_connected(importer: QdqImporter, node: onnx.NodeProto, transposed: bo
     return Pending(
         node, "fully_connected", (x.name,), Layout.row_major(importer.shape(node.output[0])),
         FullyConnectedAttributes(),
+        {
+            "weights": np.ascontiguousarray(w),
+            "weight_scales": np.broadcast_to(weights.scale, len(w)).copy(),
+            "bias_real": real.copy(),
+        },
+    )  # fmt: skip
+
+
+def _pointwise(importer: QdqImporter, node: onnx.NodeProto, transposed: bool) -> Pending:
+    """A matrix of several rows: a 1x1 convolution whose pixels they are."""
+
+    def pixels(name: str) -> Layout:
+        shape = importer.shape(name)
+        return replace(Layout.row_major(shape), device=(1, prod(shape[:-1]), shape[-1]))
+
+    x = importer.arranged(node.input[0], pixels(node.input[0]))
+    weights = importer.integer_weights(node.input[1], axis=0 if transposed else 1)
+    w = (weights.values if transposed else weights.values.T).astype(np.int8)[:, None, None, :]
+    bias = importer.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    real = np.zeros(len(w)) if bias is None else np.broadcast_to(bias.real.reshape(-1), len(w))
+    return Pending(
+        node, "conv2d", (x.name,), pixels(node.output[0]), Conv2dAttributes(Window((1, 1))),
         {
             "weights": np.ascontiguousarray(w),
             "weight_scales": np.broadcast_to(weights.scale, len(w)).copy(),
