@@ -267,8 +267,10 @@ def compiled_row(name: str, path: Path, samples: NDArray[np.float32]) -> Row:
     session = new_session(onnx.load(path))
     (entry,) = session.get_inputs()
     q = graph.tensors[graph.output].quantization
-    ours = np.stack([run(graph, x)[0] for x in quantize_samples(samples, graph.tensors[graph.input])]).astype(np.int64)
-    floats = np.concatenate([session.run(None, {entry.name: x[None]})[0] for x in samples]).reshape(len(samples), -1)
+    inputs = quantize_samples(samples, graph.tensors[graph.input], graph.sample_layout)
+    ours = np.stack([run(graph, x)[0] for x in inputs]).astype(np.int64)
+    floats = np.concatenate([session.run(None, {entry.name: x[None]})[0] for x in samples])
+    floats = graph.answer_layout.to_device(floats).reshape(len(samples), -1)
     theirs = np.clip(np.rint(floats / q.scale).astype(np.int64) + q.zero_point, -128, 127)
     steps = np.abs(ours - theirs)
     # Compiling compared every operator with onnxruntime; end to end, an early rounding may grow to a few steps.

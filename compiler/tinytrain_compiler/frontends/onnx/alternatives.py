@@ -30,9 +30,12 @@ ALTERNATIVES = {
     "RNN": NO_RECURRENCE,
     "InstanceNormalization": "use BatchNormalization",
     "GroupNormalization": "use BatchNormalization",
-    "QLinearConv": "quantise in QDQ format (QuantFormat.QDQ), or pass the float model",
-    "QLinearMatMul": "quantise in QDQ format (QuantFormat.QDQ), or pass the float model",
-    "ConvInteger": "quantise statically in QDQ format, or pass the float model",
-    "MatMulInteger": "quantise statically in QDQ format, or pass the float model",
-    "DynamicQuantizeLinear": "quantise statically in QDQ format, or pass the float model",
 }
+STATIC = "quantise statically (onnxruntime: quantize_static), or pass the float model"
+DYNAMIC = frozenset(
+    {
+        "ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulInteger",
+        "MatMulIntegerToFloat",
+    }
+)  # fmt: skip
+FOUR_BITS = frozenset({"GatherBlockQuantized", "MatMulBnb4", "MatMulFpQ4", "MatMulNBits"})

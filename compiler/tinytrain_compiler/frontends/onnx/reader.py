@@ -17,6 +17,7 @@ from .file import LoadedModel, input_shape, is_quantized, load_model
 from .oracle import OnnxOracle, OrtSession
 from .outline import outline
 from .qdq import import_qdq
+from .qdq_passes.tail import quantize_tail
 from .quantizer import quantize
 from .scales import with_scalar_scales
 from .support import check_supported
@@ -44,12 +45,14 @@ def import_loaded(
     check(outline(loaded.proto))
     progress("reading calibration data")
     samples = calibration.load(input_shape(loaded.proto))
+    notes = list(loaded.notes)
     if is_quantized(loaded.proto):
         qdq, agreement = with_scalar_scales(loaded.proto), None
+        notes += quantize_tail(qdq, samples)
     else:
         qdq, agreement = _quantized(loaded.proto, samples, progress)
     progress("importing the quantised graph")
-    return ImportedModel(import_qdq(qdq), loaded.sha256, samples, OnnxOracle(qdq), agreement, loaded.notes)
+    return ImportedModel(import_qdq(qdq), loaded.sha256, samples, OnnxOracle(qdq), agreement, tuple(notes))
 
 
 def _quantized(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
 
 from ...errors import Problem, UnsupportedModelError, UsageError, first_line
 from . import operators  # noqa: F401  (registers them)
-from .alternatives import ALTERNATIVES, GENERIC_FIX
+from .alternatives import ALTERNATIVES, DYNAMIC, FOUR_BITS, GENERIC_FIX, STATIC
 from .file import input_shape, is_quantized
 from .float_passes.edit import GraphEditor, default_opset
 from .float_passes.fold_constants import fold_constants
@@ -15,7 +17,7 @@ from .float_passes.layer_norm import recognize_layer_norm
 from .float_passes.reshapes import RESHAPES
 from .float_passes.runtime import new_session
 from .float_passes.windows import explicit_windows
-from .rule import Context, Findings, Rule, registered_rules
+from .rule import Complaint, Context, Findings, Rule, registered_rules
 
 _ANY_RANK = frozenset(
     {
@@ -42,7 +44,7 @@ def check_supported(proto: onnx.ModelProto) -> None:
     editor.remove_unused()
     quantized = is_quantized(proto)
     problems = []
-    for node in editor.nodes():
+    for node in _to_judge(editor):
         for reason, fix in _findings(Context(node, editor, quantized), default_opset(proto)):
             problems.append(Problem(node.name or node.output[0], _spelled(node), reason, fix))
     if not problems and (output := proto.graph.output[0].name) not in editor.shapes:
@@ -60,16 +62,38 @@ def _doc(rule: Rule) -> str:
     return " ".join((rule.__doc__ or "").split())
 
 
+def _to_judge(editor: GraphEditor) -> Iterator[onnx.NodeProto]:
+    """All nodes but the arithmetic on scales in a dynamically quantised model, which would repeat the complaint."""
+    dynamic: set[str] = set()
+    for node in editor.nodes():
+        if node.op_type in DYNAMIC:
+            dynamic.update(node.output)
+        elif node.op_type in ("Add", "Cast", "Mul") and dynamic.intersection(node.input):
+            dynamic.update(node.output)
+            continue
+        yield node
+
+
+def _unknown(node: onnx.NodeProto, opset: int) -> Complaint:
+    """What to say about an operator without a rule."""
+    if node.op_type in DYNAMIC:
+        return "it is quantised dynamically, with scales computed while the model runs", STATIC
+    if node.op_type in FOUR_BITS:
+        return "its weights have 4 bits or come in blocks", "quantise to 8 bits, or pass the float model"
+    if node.op_type.startswith(("QLinear", "QGemm")):
+        return "it lacks a zero point, or its scales are computed by the model", "quantise in QDQ format"
+    fix = ALTERNATIVES.get(node.op_type, GENERIC_FIX)
+    if node.domain not in ("", "ai.onnx"):
+        return f"operators of the domain '{node.domain}' are not supported", fix
+    known = onnx.defs.has(node.op_type, opset, "")
+    return "the operator is not supported" if known else "there is no such operator in ONNX", fix
+
+
 def _findings(c: Context, opset: int) -> Findings:
     standard = c.node.domain in ("", "ai.onnx")
     rule = registered_rules().get(c.node.op_type) if standard else None
     if rule is None:
-        reason = "the operator is not supported"
-        if not standard:
-            reason = f"operators of the domain '{c.node.domain}' are not supported"
-        elif not onnx.defs.has(c.node.op_type, opset, ""):
-            reason = "there is no such operator in ONNX"
-        yield reason, ALTERNATIVES.get(c.node.op_type, GENERIC_FIX)
+        yield _unknown(c.node, opset)
         return
     found = list(rule(c))
     for reason, fix in found:

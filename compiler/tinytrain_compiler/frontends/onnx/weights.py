@@ -33,6 +33,8 @@ def type_name(elem: int) -> str:
 
 def item_bytes(tensor: TensorProto, label: str) -> int:
     """Bytes of one value. Raises UsageError for types that no operator here reads and for impossible shapes."""
+    if tensor.data_type in (TensorProto.INT4, TensorProto.UINT4):
+        raise UsageError(f"{label} has 4 bits, weights need 8: quantise with weights of 8 bits (QInt8)")
     if tensor.data_type not in _TYPES:
         raise UsageError(f"{label} has type {type_name(tensor.data_type)}, which is not supported; export in float32")
     if any(d < 0 for d in tensor.dims) or elements(tensor.dims) > MAX_ELEMENTS:
