@@ -137,7 +137,7 @@ def _type(value: dict[str, Any]) -> str:
 
 # --- The C API ---------------------------------------------------------------------------------------
 
-HEADERS = ("tinytrain.h", "tinytrain_training.h", "tinytrain_storage.h")
+HEADERS = ("tinytrain.h", "tinytrain_training.h", "tinytrain_storage.h", "tt_audio.h")
 
 
 def c_api_page() -> str:

@@ -110,7 +110,19 @@ def write_stand_ins(folder: Path) -> None:
     (folder / "images").mkdir()
     for i in range(4):
         Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).save(folder / "images" / f"{i}.png")
+    ear = ModelBuilder((1, 1, 49, 10))
+    x = ear.conv(ear.node("Relu", ear.conv(ear.input, 1, 8, strides=[4, 4])), 8, 16, 1)
+    x = ear.node("Flatten", ear.node("GlobalAveragePool", ear.node("Relu", x)))
+    onnx.save(ear.build(ear.gemm(x, 16, 12)), folder / "dscnn.onnx")
+    (folder / "mfcc.toml").write_text((ROOT / "examples" / "keywords" / "mfcc.toml").read_text())
+    mfcc = rng.standard_normal((120, 49, 10)).astype(np.float32)
+    speaker, labels = np.arange(120) // 60, np.arange(120) % 12
+    np.savez(data / "words.npz", mfcc=mfcc, labels=labels, speaker=speaker)
+    subject, labels = np.arange(120) // 60, np.arange(120) % 6
+    signals = rng.standard_normal((120, 9, 128)).astype(np.float32)
+    np.savez(data / "moves.npz", signals=signals, labels=labels, subject=subject)
     board = (ROOT / "boards" / "stm32f746.toml").read_text()
     (folder / "myboard.toml").write_text(board.replace('name = "stm32f746"', 'name = "myboard"', 1))
     (folder / "scheme.toml").write_text("depth = 2\n[fractions]\n2 = 0.5\n")
     compile_model(folder / "model.onnx", "stm32f746", folder / "DIR", classes=5, policy="bias", name="net")
+    compile_model(folder / "dscnn.onnx", "stm32f746", folder / "EAR", calibration=data / "words.npz", policy="bias")

@@ -21,9 +21,10 @@ SCRIPTS = [c for c in COMMANDS if c.words[0] == "python"]
 # What stands for the words of a command of ours: (word, or what its option takes) -> a stand-in.
 FILES = {
     "model.onnx": "model.onnx", "MODEL.onnx": "model.onnx", "MODEL": "model.onnx",
-    "mynet": "DIR", "DIR": "DIR", "images/": "images", "PACK.npz": "DATA/pack.npz",
+    "mynet": "DIR", "DIR": "DIR", "ear": "EAR", "images/": "images", "PACK.npz": "DATA/pack.npz",
     "pack.npz": "DATA/pack.npz", "FILE.npz": "DATA/pack.npz", "FILE.json": "DATA/episodes.json",
     "my_board.toml": "myboard.toml", "myboard.toml": "myboard.toml", "scheme.toml": "scheme.toml",
+    "dscnn.onnx": "dscnn.onnx", "mfcc.toml": "mfcc.toml", "words.npz": "DATA/words.npz", "moves.npz": "DATA/moves.npz",
     "FILE": "scheme.toml", "FILE.toml": "scheme.toml", "R": "0.01", "N": "1", "KIB": "4",
 }  # fmt: skip
 SMALLER = {  # of a subcommand: options that come last, and win
@@ -65,7 +66,7 @@ def argv_of(command: Shown) -> list[str]:
         words[words.index("...") : words.index("...") + 1] = base
     arguments = [FILES.get(word, word) for word in words[2:]]
     needed = {"compile": ["model.onnx", "--board", "stm32f746"], "evaluate": ["DIR", "--pack", "DATA/pack.npz"]}
-    if words[1] in needed and not any(word.endswith(".onnx") or word == "DIR" for word in arguments):
+    if words[1] in needed and not any(word.endswith(".onnx") or word in ("DIR", "EAR") for word in arguments):
         arguments = [*needed[words[1]], *arguments]  # a code span that shows options alone
     help_only = bool({"-h", "--help"} & set(arguments))
     return [words[1], *arguments, *([] if help_only else SMALLER.get(words[1], []))]

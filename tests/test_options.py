@@ -23,7 +23,7 @@ SCHEME = "depth = 2\n[fractions]\nexpand = 0.5\n"
 CHANGED: dict[str, Any] = {  # by option, a value that is not its default
     "calibration": "cal.npz", "mean": (123.456789,), "std": (0.1, 0.2, 0.3), "name": "other", "classes": 11,
     "head": "linear", "gradients": "float32", "rounding": "stochastic", "sram": 100, "storage": "none",
-    "scheme": "mine.toml", "pool": 5, "selection": "random", "macs": 123456,
+    "scheme": "mine.toml", "audio": "mfcc.toml", "pool": 5, "selection": "random", "macs": 123456,
 }  # fmt: skip
 
 

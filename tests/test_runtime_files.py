@@ -56,7 +56,11 @@ def test_a_models_files_include_no_others(head: str, gradients: str | None) -> N
 
 
 def test_every_file_belongs_to_a_feature() -> None:
-    assert {name for head in HEADS for gradients in GRADIENTS for name in runtime_files(head, gradients)} == ALL
+    assert {name for head in HEADS for gradients in GRADIENTS for name in runtime_files(head, gradients, True)} == ALL
+    assert runtime_files("prototype", None, True).keys() - runtime_files("prototype", None) == {
+        "tt_audio.c",
+        "tt_audio.h",
+    }
 
 
 def test_firmware_that_does_not_train_carries_no_training() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .audio import audio_plan, read_audio_settings
 from .boards import Board, load_board
 from .codegen.emit import ModelInfo
 from .compiled import BOARD_FILE, model_files
@@ -82,6 +83,7 @@ def compile_model(
     path, target = Path(model), load_board(board)
     prefix = model_name(path, options.name)
     learning = _learning(options, target)
+    settings = None if options.audio is None else read_audio_settings(options.audio)
     if output is not None:
         check_output(Path(output))
 
@@ -94,11 +96,12 @@ def compile_model(
 
     progress("planning memory")
     graph = options.policy.prepare(graph)
+    audio = None if settings is None else audio_plan(settings, graph.tensors[graph.input])
     scheme = scheme_of(options.policy, graph, options.head)
     lowered, inference = plan_that_fits(
         options.policy.name, scheme, learning,
         lambda smaller, by: lower(
-            graph, target, prefix, options.classes, smaller, options.sram_bytes, by, options.storage
+            graph, target, prefix, options.classes, smaller, options.sram_bytes, by, options.storage, audio
         ),
     )  # fmt: skip
     require_slots(options.storage, lowered.slots, target.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from .audio import AudioPlan
 from .boards import Board
 from .codegen import KernelTable, emit_sources, kernel_table
 from .codegen.emit import ModelInfo
@@ -35,25 +36,29 @@ class Lowered:
     options: LearningOptions
     slots: Slots | NoSlots  # of saved states
     training: TrainingPlan | None = None
+    audio: AudioPlan | None = None  # the front end, of a model that takes sound
 
 
 def lower(
     graph: Graph, board: Board, prefix: str, classes: int = DEFAULT_CLASSES, scheme: Scheme | None = None,
     sram_limit: int | None = None, options: LearningOptions = DEFAULT, storage: str = AUTO,
+    audio: AudioPlan | None = None,
 ) -> Lowered:  # fmt: skip
     """Plan memory and choose kernels; says nothing yet about whether it fits.
 
     scheme: what learns, if anything. sram_limit: bytes the model may use, None for all that the board has.
     options: how it learns; UsageError where the board cannot compute in its formats. storage: of memory/slots.py.
+    audio: the front end, if the model takes sound.
     """
     features = graph.tensors[graph.features].bytes
     session = session_bytes(classes, features, trains=scheme is not None)
     options.formats.gradients.check(board)
     training = plan_training(graph, scheme, classes, options) if scheme is not None else None
     schedule = inference_schedule(graph) if training is None else training.schedule
-    plan = plan_memory(schedule, board.banks, board.stack_bytes + session + LINK_SLACK)
+    front_end = 0 if audio is None else audio.state_bytes
+    plan = plan_memory(schedule, board.banks, board.stack_bytes + session + front_end + LINK_SLACK)
     kernels = kernel_table(graph, prefix)
-    flash = flash_use(kernels, board, training)
+    flash = flash_use(kernels, board, training, audio)
     state = state_bytes(classes, features, training.training_state_bytes if training else 0)
     slots = NoSlots(DECLINED, state) if storage == NONE else plan_slots(board.flash, state, flash.total)
     if isinstance(slots, Slots):
@@ -63,19 +68,22 @@ def lower(
         board,
         plan,
         kernels,
-        sram_use(plan, board, session, sram_limit),
+        sram_use(plan, board, session, sram_limit, audio),
         flash,
         classes,
         options,
         slots,
         training,
+        audio,
     )
 
 
 def emit(lowered: Lowered, info: ModelInfo) -> dict[str, str]:
     """All C, headers and build files, by path."""
-    sources = emit_sources(lowered.plan, lowered.kernels, info, lowered.training)
+    sources = emit_sources(lowered.plan, lowered.kernels, info, lowered.training, lowered.audio)
     training, slots = lowered.training, lowered.slots if isinstance(lowered.slots, Slots) else None
-    runtime = runtime_sources(info.head, None if training is None else training.formats.gradients.name)
+    audio = lowered.audio is not None
+    runtime = runtime_sources(info.head, None if training is None else training.formats.gradients.name, audio)
     banks = tuple(lowered.plan.region_banks)
-    return sources | render_project(Project(info.prefix, lowered.board, banks, runtime, training is not None, slots))
+    project = Project(info.prefix, lowered.board, banks, runtime, training is not None, slots, audio)
+    return sources | render_project(project)

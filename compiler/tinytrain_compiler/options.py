@@ -31,6 +31,9 @@ STORAGE = Option(
     "storage", "S", "Where saved training states go: auto (the last sectors of the board's flash, if they are free), "
     "flash (the same, or it does not fit), none (a place of the application's own).",
 )  # fmt: skip
+AUDIO = Option(
+    "audio", "FILE.toml", "A front end for sound, from these settings of log-mel or MFCC: <name>_audio.h.", Path,
+)  # fmt: skip
 NO_POLICY = NoPolicy()
 
 
@@ -49,6 +52,7 @@ class CompileOptions:
     rounding: str = field(default="nearest", metadata=ROUNDING.metadata)
     sram: int | None = field(default=None, metadata=SRAM.metadata)  # KiB; None: all that the board has
     storage: str = field(default="auto", metadata=STORAGE.metadata)  # fit/storage.py
+    audio: Path | None = field(default=None, metadata=AUDIO.metadata)  # None: the application makes the input
 
     @property
     def sram_bytes(self) -> int | None:

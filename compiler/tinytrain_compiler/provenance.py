@@ -16,7 +16,7 @@ from .quantize.calibration import data_digest
 PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow")  # whose versions may show in the int8 model
 
 
-OPTION_FILES = {"scheme": "scheme.toml"}  # small files that a folder keeps, by option
+OPTION_FILES = {"scheme": "scheme.toml", "audio": "audio.toml"}  # small files that a folder keeps, by option
 
 
 class Input(NamedTuple):

@@ -19,19 +19,23 @@ TRAINING = (
     "tt_support.c", "tt_support.h", "tt_train.c",
 )  # fmt: skip
 GRADIENTS = {"int16": (), "float32": ("tt_gradient_float.c", "tt_gradient_float.h")}
+AUDIO = ("tt_audio.c", "tt_audio.h")
 HEAD = ("tt_{head}.c", "tt_{head}.h")
 HEAD_TRAINING = ("tt_{head}_loss.c", "tt_{head}_loss.h")
 
 
-def runtime_files(head: str, gradients: str | None) -> dict[str, str]:
-    """File name -> text, in the order of names. gradients: the format of a model that learns, None: it does not."""
-    names = [*INFERENCE, *HEAD]
+def runtime_files(head: str, gradients: str | None, audio: bool = False) -> dict[str, str]:
+    """File name -> text, in the order of names. gradients: the format of a model that learns, None: it does not.
+
+    audio: whether the model has a front end for sound.
+    """
+    names = [*INFERENCE, *HEAD, *(AUDIO if audio else ())]
     if gradients is not None:
         names += [*TRAINING, *GRADIENTS[gradients], *HEAD_TRAINING]
     files = sorted(name.format(head=head) for name in names)
     return {name: (RUNTIME / name).read_text() for name in files}
 
 
-def runtime_sources(head: str, gradients: str | None) -> tuple[str, ...]:
+def runtime_sources(head: str, gradients: str | None, audio: bool = False) -> tuple[str, ...]:
     """The C files among them, relative to the model's folder."""
-    return tuple(f"runtime/{name}" for name in runtime_files(head, gradients) if name.endswith(".c"))
+    return tuple(f"runtime/{name}" for name in runtime_files(head, gradients, audio) if name.endswith(".c"))

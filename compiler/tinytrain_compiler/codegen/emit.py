@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..audio import AudioPlan
 from ..graph import Graph, Node
 from ..memory import MemoryPlan
 from ..ops import operator_of
@@ -43,10 +44,11 @@ class ModelInfo:
 
 
 def emit_sources(
-    plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: TrainingPlan | None = None
-) -> dict[str, str]:
-    """Text by path: name.h/.c, name_arena.h, name_kernels.h/.c, name_kernels_host.c, name_weights.c, its runtime, and
-    name_train.h/.c if it trains."""
+    plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: TrainingPlan | None = None,
+    audio: AudioPlan | None = None,
+) -> dict[str, str]:  # fmt: skip
+    """Text by path: name.h/.c, name_arena.h, name_kernels.h/.c, name_kernels_host.c, name_weights.c, its runtime,
+    name_train.h/.c if it trains, and name_audio.h/.c if it takes sound."""
     n = info.prefix
     context = _context(plan, kernels, info, training)
     files = {
@@ -61,8 +63,13 @@ def emit_sources(
     if training is not None:
         files[f"{n}_train.h"] = render("model/train.h.j2", **context)
         files[f"{n}_train.c"] = render("model/train.c.j2", **context)
+    if audio is not None:
+        crc = selftest.audio_crc(audio)
+        files[f"{n}_audio.h"] = render("model/audio.h.j2", **context, audio=audio, audio_crc=crc)
+        files[f"{n}_audio.c"] = render("model/audio.c.j2", **context, audio=audio)
     gradients = None if training is None else training.formats.gradients.name
-    return files | {f"runtime/{path}": text for path, text in runtime_files(info.head, gradients).items()}
+    runtime = runtime_files(info.head, gradients, audio is not None)
+    return files | {f"runtime/{path}": text for path, text in runtime.items()}
 
 
 def _context(plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: TrainingPlan | None) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class Identifiers:
 
 
 def c_type(array: NDArray[Any]) -> str:
-    return {"b": "int8_t", "i": "int32_t", "I": "uint32_t", "h": "int16_t"}[np.dtype(array.dtype).char]
+    return {"b": "int8_t", "i": "int32_t", "I": "uint32_t", "h": "int16_t", "H": "uint16_t"}[np.dtype(array.dtype).char]
 
 
 def c_string(text: str) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
+from ..audio import AudioPlan, FrontEnd
 from ..graph import Graph
 from ..ops import Int8
 from ..reference import run
@@ -25,13 +27,23 @@ SAMPLES, EPOCHS, TRAINING_SEED = 2, 1, 1
 
 def selftest_input(count: int) -> Int8:
     """int8 (count,): the xorshift32 bytes that <name>_selftest_input() fills in."""
-    state, values = SEED, np.empty(count, np.uint8)
-    for i in range(count):
+    return np.array([state >> 24 for state in _noise(count)], np.uint8).view(np.int8)
+
+
+def audio_crc(audio: AudioPlan) -> int:
+    """Of the input after <name>_audio_selftest()."""
+    front_end = FrontEnd(audio)
+    sound = np.array([(state >> 16) - 32768 for state in _noise(front_end.samples)], np.int16)
+    return zlib.crc32(front_end.input(sound).tobytes())
+
+
+def _noise(count: int) -> Iterator[int]:
+    state = SEED
+    for _ in range(count):
         state ^= (state << 13) & 0xFFFFFFFF
         state ^= state >> 17
         state ^= (state << 5) & 0xFFFFFFFF
-        values[i] = state >> 24
-    return values.view(np.int8)
+        yield state
 
 
 def inference_crc(graph: Graph) -> int:

@@ -33,7 +33,7 @@ class HostLearner:
         self._host = HostModel(directory, type(layout)(
             model.name, lowered.plan.region_bytes, layout.input_bytes, layout.output_bytes, layout.features
         ))  # fmt: skip
-        self.sram_bytes = lowered.sram.total
+        self.sram_bytes = lowered.sram.total + int(model.report["memory"]["sram"]["audio_bytes"])
 
     def forget(self, classes: Sequence[int] = ()) -> None:
         if self._trains:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..audio import AudioPlan
 from ..boards import Board
 from ..codegen import KernelTable
 from ..memory import MemoryPlan
@@ -19,6 +20,7 @@ RUNTIME_CODE = 4700  # runtime, start-up code, UART, C library and their constan
 STORAGE_CODE = 2500  # saving and loading, without the driver
 V6M_CODE = 1450  # library code for 64-bit products and division, on cores without the instructions
 CALL_CODE = 20  # a layer's call
+AUDIO_CODE, AUDIO_V6M_CODE = 3600, 800  # the front end for sound; more where 64-bit products are calls
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,12 @@ class SramUse:
     stack: int
     lower_bound: int
     budget: int
+    audio: int = 0  # of the front end for sound
 
     @property
     def total(self) -> int:
         """What the model itself takes; the stack belongs to the application."""
-        return self.arena + self.session + self.static_data
+        return self.arena + self.session + self.static_data + self.audio
 
     @property
     def needed(self) -> int:
@@ -51,11 +54,12 @@ class FlashUse:
     code: int
     budget: int
     slots: int = 0  # of saved states, at the end; the image fits without them
+    audio: int = 0  # of the front end for sound: constants and code
 
     @property
     def total(self) -> int:
         """The image."""
-        return self.weights + self.code
+        return self.weights + self.code + self.audio
 
     @property
     def left(self) -> int:
@@ -81,16 +85,27 @@ def code_bound(kernels: KernelTable, board: Board) -> int:
     return RUNTIME_CODE + STORAGE_CODE + (V6M_CODE if board.core_info.v6m else 0) + own
 
 
-def sram_use(plan: MemoryPlan, board: Board, session: int, limit: int | None = None) -> SramUse:
+def sram_use(
+    plan: MemoryPlan, board: Board, session: int, limit: int | None = None, audio: AudioPlan | None = None
+) -> SramUse:
     """limit: bytes that the model may use where the application needs the rest; None for all that the board has."""
     budget = board.ram_bytes if limit is None else limit
-    return SramUse(plan.arena_bytes, session, 0, board.stack_bytes, plan.lower_bound_bytes, budget)
+    front_end = 0 if audio is None else audio.state_bytes
+    return SramUse(plan.arena_bytes, session, 0, board.stack_bytes, plan.lower_bound_bytes, budget, front_end)
 
 
-def flash_use(kernels: KernelTable, board: Board, training: TrainingPlan | None = None) -> FlashUse:
+def flash_use(
+    kernels: KernelTable, board: Board, training: TrainingPlan | None = None, audio: AudioPlan | None = None
+) -> FlashUse:
     weights = sum(use.kernel.flash_bytes + PARAMS_BYTES for use in kernels.uses)
     code = code_bound(kernels, board)
     if training is not None:
         constants, more = training_flash(training, board)
         weights, code = weights + constants, code + more
-    return FlashUse(weights, code, board.flash_bytes)
+    return FlashUse(weights, code, board.flash_bytes, audio=_audio_flash(board, audio))
+
+
+def _audio_flash(board: Board, audio: AudioPlan | None) -> int:
+    if audio is None:
+        return 0
+    return audio.table_bytes + AUDIO_CODE + (AUDIO_V6M_CODE if board.core_info.v6m else 0)

@@ -21,7 +21,9 @@ def render_project(project: Project) -> dict[str, str]:
 
     Raises UsageError for a memory bank that the board does not have.
     """
-    files = render_firmware(project.board, project.name, project.region_banks, SELFTEST, project.trains, project.slots)
+    files = render_firmware(
+        project.board, project.name, project.region_banks, SELFTEST, project.trains, project.slots, project.audio
+    )
     for project_format in FORMATS:
         files |= project_format.files(project)
     return files | {"README.md": _readme(project)}

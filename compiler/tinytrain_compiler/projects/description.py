@@ -18,10 +18,10 @@ WARNING_FLAGS = ("-Wall", "-Wextra", "-Wconversion")
 LINK_FLAGS = ("-nostartfiles", "-static", "-Wl,--gc-sections", "-Wl,--fatal-warnings")
 
 
-def model_sources(name: str, trains: bool) -> tuple[str, ...]:
+def model_sources(name: str, trains: bool, audio: bool = False) -> tuple[str, ...]:
     """The C files of a compiled model, relative to its directory; the runtime is runtime/*.c."""
     sources = (f"{name}.c", f"{name}_weights.c", f"{name}_kernels.c")
-    return (*sources, f"{name}_train.c") if trains else sources
+    return (*sources, *((f"{name}_train.c",) if trains else ()), *((f"{name}_audio.c",) if audio else ()))
 
 
 def host_kernels(name: str) -> str:
@@ -39,10 +39,11 @@ class Project:
     runtime_sources: tuple[str, ...]
     trains: bool = False
     slots: Slots | None = None  # flash that is left out for saved states
+    audio: bool = False  # a front end for sound
 
     @property
     def model_sources(self) -> tuple[str, ...]:
-        return model_sources(self.name, self.trains)
+        return model_sources(self.name, self.trains, self.audio)
 
     @property
     def firmware_sources(self) -> tuple[str, ...]:

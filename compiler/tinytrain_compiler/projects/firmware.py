@@ -63,12 +63,19 @@ def firmware_templates(board: Board, app: App) -> dict[str, str]:
 
 
 def render_firmware(
-    board: Board, name: str, region_banks: Sequence[str], app: App, trains: bool = False, slots: Slots | None = None
+    board: Board,
+    name: str,
+    region_banks: Sequence[str],
+    app: App,
+    trains: bool = False,
+    slots: Slots | None = None,
+    audio: bool = False,
 ) -> dict[str, str]:
     """The firmware around model ``name``: relative path -> text. Same arguments, same text.
 
     region_banks: for each memory region of the plan, the name of the board's bank it is placed in. trains: the
-    self-test does, too. slots: flash that is left out for saved states.
+    self-test does, too. slots: flash that is left out for saved states. audio: the self-test runs the model's
+    front end for sound.
     Raises UsageError for a bank that the board does not have.
     """
     for bank in region_banks:
@@ -76,7 +83,7 @@ def render_firmware(
     files = firmware_templates(board, app)
     if slots:
         files[f"{name}_storage.h"] = "firmware/storage.h"
-    context = _context(board, name, region_banks, slots) | {"trains": trains}
+    context = _context(board, name, region_banks, slots) | {"trains": trains, "audio": audio}
     return {path: render(f"{template}.j2", **context) for path, template in files.items()}
 
 

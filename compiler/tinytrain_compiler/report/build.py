@@ -96,6 +96,7 @@ def _sram(
         by_purpose=by_purpose,
         session_bytes=sram.session,
         static_bytes=sram.static_data,
+        audio_bytes=sram.audio,
         total_bytes=sram.total,
         stack_bytes=sram.stack,
         budget_bytes=sram.budget,
@@ -119,6 +120,7 @@ def _flash(flash: FlashUse) -> schema.FlashFacts:
     return schema.FlashFacts(
         weights_bytes=flash.weights,
         code_bound_bytes=flash.code,
+        audio_bytes=flash.audio,
         total_bytes=flash.total,
         budget_bytes=flash.budget,
         slots_bytes=flash.slots,

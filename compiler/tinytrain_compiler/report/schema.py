@@ -101,7 +101,8 @@ class SramFacts:
     by_purpose: PurposeBytes
     session_bytes: Annotated[int, "sizeof(<name>_session)"]
     static_bytes: Annotated[int, ".data and .bss of the model and its runtime"]
-    total_bytes: Annotated[int, "arena, session and static data"]
+    audio_bytes: Annotated[int, "sizeof(<name>_audio); 0: compiled without --audio"]
+    total_bytes: Annotated[int, "arena, session, static data and audio front end"]
     stack_bytes: Annotated[int, "reserved by the board file"]
     budget_bytes: Annotated[int, "that the board has, or --sram allows"]
     left_bytes: Annotated[int, "of the budget, for the application"]
@@ -114,6 +115,7 @@ class FlashFacts:
 
     weights_bytes: Annotated[int, "weights and other constants"]
     code_bound_bytes: int
+    audio_bytes: Annotated[int, "constants and code of the front end for sound; 0: compiled without --audio"]
     total_bytes: int
     budget_bytes: Annotated[int, "that the board has"]
     slots_bytes: Annotated[int, "for saved training states; 0: they have no place in this flash"]

@@ -28,8 +28,18 @@ PURPOSE_COLOURS = {
     "parameters": "green", "training_state": "red", "loss": "white",
 }  # fmt: skip
 FIT_PARTS = {  # of each memory, label: key
-    "SRAM": {"arena": "arena_bytes", "session": "session_bytes", "stack": "stack_bytes"},
-    "flash": {"weights": "weights_bytes", "code, at most": "code_bound_bytes", "slots of saved states": "slots_bytes"},
+    "SRAM": {
+        "arena": "arena_bytes",
+        "session": "session_bytes",
+        "audio front end": "audio_bytes",
+        "stack": "stack_bytes",
+    },
+    "flash": {
+        "weights": "weights_bytes",
+        "code, at most": "code_bound_bytes",
+        "audio front end": "audio_bytes",
+        "slots of saved states": "slots_bytes",
+    },
 }
 BAR = 40  # characters for the lower bound
 MAP_ROWS = 16

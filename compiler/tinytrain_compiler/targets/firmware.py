@@ -76,13 +76,14 @@ def build_firmware(
     model_dir, build_dir = model_dir.resolve(), build_dir.resolve()
     shutil.rmtree(build_dir / "firmware", ignore_errors=True)
     trains = (model_dir / f"{name}_train.c").exists()
-    rendered = render_firmware(board, name, region_banks, APPS[app], trains, slots)
+    audio = (model_dir / f"{name}_audio.c").exists()
+    rendered = render_firmware(board, name, region_banks, APPS[app], trains, slots, audio)
     for path, text in rendered.items():
         target = build_dir / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     sources = [
-        *(model_dir / source for source in model_sources(name, trains)),
+        *(model_dir / source for source in model_sources(name, trains, audio)),
         *sorted((model_dir / "runtime").glob("*.c")),
         *(build_dir / path for path in sorted(rendered) if path.endswith(".c")),
     ]

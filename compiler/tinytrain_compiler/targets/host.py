@@ -283,7 +283,8 @@ def build_library(
     shim.write_text(render("host/shim.c.j2", name=name, regions=len(layout.region_bytes)))
     library = build / f"lib{name}.so"
     trains = (directory / f"{name}_train.c").exists()
-    own = [directory / source for source in (*model_sources(name, trains), host_kernels(name))]
+    audio = (directory / f"{name}_audio.c").exists()
+    own = [directory / source for source in (*model_sources(name, trains, audio), host_kernels(name))]
     sources = (*own, *sorted((directory / "runtime").glob("*.c")), shim)
     common = (
         compiler,
