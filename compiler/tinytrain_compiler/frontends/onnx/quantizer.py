@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]  # samples done, samples in all
 
 _OP_TYPES = (
     "Conv", "Gemm", "Relu", "Clip", "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Reshape", "Flatten",
-    "Softmax", "Transpose", "MatMul", "Mul", "LayerNormalization",
+    "Softmax", "Transpose", "MatMul", "Mul", "LayerNormalization", "GlobalMaxPool", "ReduceMean", "ReduceMax",
 )  # fmt: skip
 
 # The smallest range a tensor or weight channel is given. Without it a channel of zeros gets scale 1 and a dead
