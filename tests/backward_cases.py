@@ -18,7 +18,8 @@ from tinytrain_compiler.ops import Int8, backward_of
 
 Floats = NDArray[np.float64]
 INT32 = 2**31
-FAMILIES = [family for family in STRATEGIES if family != "softmax"]
+NO_BACKWARD = ("softmax", "matmul", "layer_norm")  # the layers in front of these are frozen
+FAMILIES = [family for family in STRATEGIES if family not in NO_BACKWARD]
 WEIGHTED = ["conv", "pointwise", "depthwise", "fully_connected"]
 KINDS = ("all bits", "all bits", "extreme", "small", "sparse", "zero")
 
