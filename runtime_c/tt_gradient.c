@@ -84,6 +84,17 @@ int32_t tt_magnitude(const int16_t *g, int32_t count)
     return -low > high ? -low : high;
 }
 
+int32_t tt_reach(const int8_t *x, int32_t count, int32_t zero)
+{
+    int32_t low = zero;
+    int32_t high = zero;
+    for (int32_t i = 0; i < count; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    return zero - low > high - zero ? zero - low : high - zero;
+}
+
 int32_t tt_input_shift(const int16_t *g, int32_t count, int32_t l1)
 {
     return tt_headroom((uint64_t)tt_magnitude(g, count) * (uint32_t)l1, TT_MANTISSA_BITS);

@@ -87,6 +87,9 @@ void tt_apply_mask(int16_t *g, const uint32_t *bits, int32_t count);
 /* The largest magnitude. */
 int32_t tt_magnitude(const int16_t *g, int32_t count);
 
+/* The largest distance of a value from zero, a zero point. */
+int32_t tt_reach(const int8_t *x, int32_t count, int32_t zero);
+
 /* Bits that a sum of products of mantissas and weights loses, so that it is a mantissa; l1: sum of |w|, at most. */
 int32_t tt_input_shift(const int16_t *g, int32_t count, int32_t l1);
 

@@ -57,6 +57,17 @@ typedef struct tt_add_params {
     int32_t multiplier_a, multiplier_b, offset;
 } tt_add_params;
 
+typedef struct tt_broadcast_add_params {
+    const int8_t *operand; /* a constant in place of b, or NULL */
+    int32_t multiplier_a, multiplier_b, offset;
+} tt_broadcast_add_params;
+
+typedef struct tt_mul_params {
+    const int8_t *operand; /* a constant in place of b, or NULL */
+    int32_t multiplier; /* s_a * s_b / s_y as a fraction of 2^(32 - shift) */
+    int32_t zero_a, zero_b, output_zero;
+} tt_mul_params;
+
 typedef struct tt_pool_params {
     const int32_t *multipliers;
     int32_t input_zero, output_zero;

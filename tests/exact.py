@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 from tinytrain_compiler.graph import Graph, Node
-from tinytrain_compiler.ops import Int8
+from tinytrain_compiler.ops import Int8, operator_of
 from tinytrain_compiler.ops.add import add_constants
 from tinytrain_compiler.ops.weighted import output_multiplier
 from tinytrain_compiler.ops.window import Window
@@ -101,9 +101,51 @@ def _max_pool(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
 def _lookup(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
     ratio = _scale(graph, node.inputs[0]) / _scale(graph, node.output)
     for index in np.ndindex(inputs[0].shape):
+        if "table" in node.constants:
+            yield index, Fraction(int(node.constants["table"][int(inputs[0][index]) % 256])), Fraction(0)
+            continue
         distance = int(inputs[0][index]) - _zero(graph, node.inputs[0])
         error = abs(distance) * max(Fraction(1, 2**32), ratio / 2**30)
         yield index, distance * ratio + _zero(graph, node.output), error
+
+
+def _operands(graph: Graph, node: Node, inputs: list[Int8]) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """(index of the output element, both operands without their zero points)."""
+    a, b = inputs[0], node.constants["operand"] if "operand" in node.constants else inputs[1]
+    zeros = (
+        _zero(graph, node.inputs[0]),
+        (node.attributes.operand_zero if "operand" in node.constants else _zero(graph, node.inputs[1])),
+    )
+    shape = graph.tensors[node.output].shape
+    for index in np.ndindex(shape):
+        values = []
+        for operand, zero in zip((a, b), zeros, strict=True):
+            own = index[len(shape) - operand.ndim :]
+            at = tuple(0 if size == 1 else i for i, size in zip(own, operand.shape, strict=True))
+            values.append(int(operand[at]) - zero)
+        yield index, values[0], values[1]
+
+
+def _second_scale(graph: Graph, node: Node) -> Fraction:
+    if "operand" in node.constants:
+        return Fraction(node.attributes.operand_scale)
+    return _scale(graph, node.inputs[1])
+
+
+def _mul(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    factor = _scale(graph, node.inputs[0]) * _second_scale(graph, node) / _scale(graph, node.output)
+    for index, a, b in _operands(graph, node, inputs):
+        error = abs(a * b) * max(Fraction(1, 2**32), factor / 2**30)
+        yield index, a * b * factor + _zero(graph, node.output), error
+
+
+def _broadcast_add(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    scales = _scale(graph, node.inputs[0]), _second_scale(graph, node)
+    y, attributes = _scale(graph, node.output), node.attributes
+    shift = int(operator_of(node).kernel(node, graph.tensors).shape["SHIFT"])  # type: ignore[union-attr]
+    for index, a, b in _operands(graph, node, inputs):
+        total = attributes.sign_a * a * scales[0] + attributes.sign_b * b * scales[1]
+        yield index, total / y + _zero(graph, node.output), 2 * 255 * Fraction(1, 2 ** (shift + 1))
 
 
 def _softmax(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
@@ -161,4 +203,5 @@ _OPERATORS = {
     "conv2d": _conv, "depthwise_conv2d": _conv, "fully_connected": _fully_connected, "add": _add,
     "avg_pool": _avg_pool, "max_pool": _max_pool, "lookup": _lookup, "softmax": _softmax, "reshape": _reshape,
     "matmul": _matmul, "layer_norm": _layer_norm,
+    "mul": _mul, "broadcast_add": _broadcast_add,
 }  # fmt: skip

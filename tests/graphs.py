@@ -15,6 +15,8 @@ from tinytrain_compiler.lowering import Lowered, emit, lower
 from tinytrain_compiler.memory import MemoryPlan, Placement
 from tinytrain_compiler.ops.add import AddAttributes
 from tinytrain_compiler.ops.avg_pool import AvgPoolAttributes
+from tinytrain_compiler.ops.broadcast import BroadcastAttributes
+from tinytrain_compiler.ops.broadcast_add import BroadcastAddAttributes
 from tinytrain_compiler.ops.conv2d import Conv2dAttributes
 from tinytrain_compiler.ops.fully_connected import FullyConnectedAttributes
 from tinytrain_compiler.ops.layer_norm import LayerNormAttributes
@@ -23,7 +25,6 @@ from tinytrain_compiler.ops.matmul import MatMulAttributes
 from tinytrain_compiler.ops.max_pool import MaxPoolAttributes
 from tinytrain_compiler.ops.reshape import ReshapeAttributes
 from tinytrain_compiler.ops.softmax import SoftmaxAttributes
-from tinytrain_compiler.ops.transpose import TransposeAttributes
 from tinytrain_compiler.ops.window import Window
 from tinytrain_compiler.targets.host import HostLayout
 from tinytrain_compiler.training.scheme import Scheme
@@ -129,13 +130,6 @@ class GraphBuilder:
         q = Quantization(scale, zero)
         return self._add("add", (a, b), self.tensors[a].shape, q, AddAttributes(*limits), name=name)
 
-    def transpose(
-        self, x: str, sizes: Sequence[int], perm: Sequence[int], shape: Shape, name: str | None = None
-    ) -> str:
-        """The input's memory as an array of these sizes, its axes permuted, in this shape."""
-        attributes = TransposeAttributes(tuple(sizes), tuple(perm))
-        return self._add("transpose", (x,), shape, self.tensors[x].quantization, attributes, name=name)
-
     def avg_pool(
         self,
         x: str,
@@ -178,6 +172,51 @@ class GraphBuilder:
         tensor = self.tensors[x]
         q = Quantization(tensor.quantization.scale * ratio, zero)
         return self._add("lookup", (x,), tensor.shape, q, LookupAttributes(*limits), name=name)
+
+    def table(self, x: str, *, limits: Limits = ALL, zero: int = 9, name: str | None = None) -> str:
+        """x tanh(x), or so, of an input of any scale."""
+        tensor = self.tensors[x]
+        real = 3 * (np.arange(256, dtype=np.uint8).view(np.int8) - tensor.quantization.zero_point) / 128
+        q = Quantization(tensor.quantization.scale, zero)
+        steps = real * np.tanh(real) * 128 / 3 + zero
+        constants = {
+            "table": np.clip(np.rint(steps), -128, 127).astype(np.int8),
+            "slopes": np.tanh(real) + real / np.cosh(real) ** 2,
+        }
+        return self._add("lookup", (x,), tensor.shape, q, LookupAttributes(*limits), constants, name)
+
+    def mul(
+        self, a: str, b: str | Shape, *, factor: float = 2e-3, zero: int = -4, limits: Limits = ALL,
+        name: str | None = None,
+    ) -> str:  # fmt: skip
+        """b: a tensor, or the shape of a constant. factor: the requantisation's."""
+        inputs, operand, constants, shape = self._operands(a, b)
+        scale = self.tensors[a].quantization.scale
+        scale *= operand[0] if isinstance(b, tuple) else self.tensors[b].quantization.scale
+        attributes = BroadcastAttributes(*limits, *operand)
+        return self._add("mul", inputs, shape, Quantization(scale / factor, zero), attributes, constants, name)
+
+    def broadcast_add(
+        self, a: str, b: str | Shape, *, signs: tuple[int, int] = (1, 1), scale: float | None = None, zero: int = 2,
+        limits: Limits = ALL, name: str | None = None,
+    ) -> str:  # fmt: skip
+        """b: a tensor, or the shape of a constant."""
+        inputs, operand, constants, shape = self._operands(a, b)
+        scale = scale or 1.2 * max(
+            operand[0] if constants else 0.0, *(self.tensors[t].quantization.scale for t in (a, inputs[-1]))
+        )
+        attributes = BroadcastAddAttributes(*limits, *operand, *signs)
+        return self._add("broadcast_add", inputs, shape, Quantization(scale, zero), attributes, constants, name)
+
+    def _operands(
+        self, a: str, b: str | Shape
+    ) -> tuple[tuple[str, ...], tuple[float, int], dict[str, NDArray[np.generic]], Shape]:
+        """Inputs, scale and zero point of a constant, the constant, the output's shape."""
+        shape = self.tensors[a].shape
+        if isinstance(b, str):
+            return (a, b), (1.0, 0), {}, np.broadcast_shapes(shape, self.tensors[b].shape)
+        operand = self.rng.integers(-128, 128, b, np.int8)
+        return (a,), (0.03, 7), {"operand": operand}, np.broadcast_shapes(shape, b)
 
     def softmax(
         self, x: str, *, scale: float = 1 / 256, zero: int = -128, axis: int = -1, name: str | None = None

@@ -124,7 +124,19 @@ def attention() -> Graph:
     return b.build(b.fully_connected(b.reshape(x), 4), middle)
 
 
+def gated() -> Graph:
+    """Squeeze-and-excite with tables, a gate by pixel, constants that are added and multiplied by channel."""
+    b = GraphBuilder((7, 5, 6), zero=-20, seed=9)
+    x = b.table(b.conv2d(b.input, 10, THREE, **SAME3))
+    gate = b.table(b.conv2d(b.conv2d(b.avg_pool(x, ratio=0.3), 3, limits=(5, 127)), 10), limits=(-100, 120))
+    x = b.mul(x, gate, factor=6e-3)
+    x = middle = b.mul(x, b.conv2d(x, 1), limits=(-90, 100))
+    x = b.mul(b.broadcast_add(x, (5, 10)), (10,))
+    x = b.broadcast_add(b.avg_pool(x, ratio=0.5), x, signs=(-1, 1))
+    return b.build(b.fully_connected(b.reshape(x), 4), middle)
+
+
 NETWORKS: dict[str, Callable[[], Graph]] = {
     function.__name__: function
-    for function in (mobile, odd_shapes, few_pixels, wide, keywords, vectors, grouped, pools, attention)
+    for function in (mobile, odd_shapes, few_pixels, wide, keywords, vectors, grouped, pools, attention, gated)
 }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise, permutations
-from math import prod
 from typing import Any
 
+import numpy as np
 from graphs import ALL, GraphBuilder
 from hypothesis import strategies as st
 from tinytrain_compiler.graph import Graph
@@ -184,18 +183,50 @@ def lookup(draw: Draw) -> Graph:
     shape = draw(st.sampled_from([(1,), (256,), (5, 3, 3), (77,)]))
     b = GraphBuilder(shape, zero=draw(zeros), seed=draw(seeds))
     ratio = draw(st.sampled_from([0.01, 0.5, 1.0, 1.7, 40.0]))
-    b.lookup(b.input, ratio=ratio, zero=draw(zeros), limits=draw(limits))
+    if draw(st.booleans()):
+        b.table(b.input, zero=draw(zeros), limits=draw(limits))
+    else:
+        b.lookup(b.input, ratio=ratio, zero=draw(zeros), limits=draw(limits))
+    return b.build()
+
+
+BROADCASTS = [  # two shapes that meet
+    ((5, 4, 6), (1, 1, 6)), ((5, 4, 6), (5, 4, 1)), ((5, 4, 6), (1,)), ((3, 7), (7,)), ((1, 1, 9), (3, 2, 9)),
+    ((4, 1, 3), (1, 5, 3)), ((2, 3, 2, 5), (3, 1, 5)), ((17,), (17,)), ((1,), (1,)), ((2, 1, 3, 1), (1, 4, 1, 5)),
+]  # fmt: skip
+
+
+def _operands(draw: Draw) -> tuple[GraphBuilder, str, str | tuple[int, ...]]:
+    """Two tensors whose shapes meet, either first: or one and a constant."""
+    first, second = draw(st.sampled_from(BROADCASTS))
+    if draw(st.booleans()):
+        first, second = second, first
+    if draw(st.integers(0, 2)) == 0:
+        b = GraphBuilder(first, zero=draw(zeros), seed=draw(seeds))
+        return b, b.input, second
+    sizes = [int(np.prod(shape)) for shape in (first, second)]
+    b = GraphBuilder((sum(sizes),), zero=draw(zeros), seed=draw(seeds))
+    x = b.lookup(b.input, ratio=draw(st.sampled_from([0.5, 1.0, 30.0])), zero=draw(zeros))
+    parts = [b.fully_connected(t, size, zero=draw(zeros)) for t, size in zip((b.input, x), sizes, strict=True)]
+    return b, *(b.reshape(part, shape) for part, shape in zip(parts, (first, second), strict=True))
+
+
+@st.composite
+def mul(draw: Draw) -> Graph:
+    """Every way in which two shapes broadcast, constants among them; factors that shift, and that do not."""
+    b, first, second = _operands(draw)
+    factor = draw(st.sampled_from([1e-4, 2e-3, 2e-3, 2e-3, 0.02, 0.6, 3e4]))
+    b.mul(first, second, factor=factor, zero=draw(zeros), limits=draw(limits))
     return b.build()
 
 
 @st.composite
-def transpose(draw: Draw) -> Graph:
-    """From two to five axes, in every order that does not merge into fewer."""
-    sizes = draw(st.lists(st.integers(2, 5), min_size=2, max_size=5))
-    perms = [p for p in permutations(range(len(sizes))) if all(b != a + 1 for a, b in pairwise(p))]
-    b = GraphBuilder((prod(sizes),), zero=draw(zeros), seed=draw(seeds))
-    perm = draw(st.sampled_from(perms))
-    b.transpose(b.input, sizes, perm, tuple(sizes[axis] for axis in perm))
+def broadcast_add(draw: Draw) -> Graph:
+    """Sums and differences."""
+    b, first, second = _operands(draw)
+    b.broadcast_add(
+        first, second, signs=draw(st.sampled_from([(1, 1), (1, -1), (-1, 1)])), zero=draw(zeros), limits=draw(limits)
+    )
     return b.build()
 
 
@@ -203,7 +234,7 @@ STRATEGIES = {
     "conv": conv(), "pointwise": pointwise(), "depthwise": depthwise(), "fully_connected": fully_connected(),
     "add": add(), "avg_pool": avg_pool(), "max_pool": max_pool(), "softmax": softmax(), "lookup": lookup(),
     "matmul": matmul(), "layer_norm": layer_norm(),
-    "transpose": transpose(),
+    "mul": mul(), "broadcast_add": broadcast_add(),
 }  # fmt: skip
 
 

@@ -28,6 +28,8 @@ def real_forward(graph: Graph, node: Node, inputs: Sequence[Floats], weights: Fl
     """
     if "weights" in node.constants and weights is None:
         weights = real_weights(node)
+    if "slopes" in node.constants:
+        return _table(graph, node, inputs[0])
     shape = graph.tensors[node.output].shape
     return _OPERATORS[node.op](node, inputs, weights, shape).reshape(len(inputs[0]), *shape)
 
@@ -86,6 +88,31 @@ def _max_pool(node: Node, inputs: Sequence[Floats], weights: Floats | None, shap
     return y
 
 
+def _table(graph: Graph, node: Node, x: Floats) -> Floats:
+    """A line around each input byte, up to its height."""
+    q = graph.tensors[node.inputs[0]].quantization
+    return x * node.constants["slopes"][np.rint(x / q.scale + q.zero_point).astype(np.int64) % 256]
+
+
+def _both(node: Node, inputs: Sequence[Floats], shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """The operands, with axes of size 1 in front of those that they have."""
+    if "operand" in node.constants:
+        a = node.attributes
+        inputs = [inputs[0], (a.operand_scale * (node.constants["operand"].astype(np.float64) - a.operand_zero))[None]]
+    first, second = (x.reshape(len(x), *(1,) * (len(shape) + 1 - x.ndim), *x.shape[1:]) for x in inputs)
+    return first, second
+
+
+def _mul(node: Node, inputs: Sequence[Floats], weights: Floats | None, shape: tuple[int, ...]) -> Floats:
+    a, b = _both(node, inputs, shape)
+    return a * b
+
+
+def _broadcast_add(node: Node, inputs: Sequence[Floats], weights: Floats | None, shape: tuple[int, ...]) -> Floats:
+    a, b = _both(node, inputs, shape)
+    return node.attributes.sign_a * a + node.attributes.sign_b * b
+
+
 def _same(node: Node, inputs: Sequence[Floats], weights: Floats | None, shape: tuple[int, ...]) -> Floats:
     return inputs[0]
 
@@ -93,6 +120,7 @@ def _same(node: Node, inputs: Sequence[Floats], weights: Floats | None, shape: t
 _OPERATORS: dict[str, Callable[..., Floats]] = {
     "conv2d": _conv, "depthwise_conv2d": _conv, "fully_connected": _fully_connected, "add": _add,
     "avg_pool": _avg_pool, "max_pool": _max_pool, "reshape": _same, "lookup": _same,
+    "mul": _mul, "broadcast_add": _broadcast_add,
 }  # fmt: skip
 
 

@@ -70,8 +70,25 @@ def normalised(b: ModelBuilder) -> str:
     return b.conv(x, 6, 4, 1)
 
 
+def gates(b: ModelBuilder) -> str:
+    """Activations as operators and as exporters spell them; gates by channel and by pixel; constants that stay."""
+    x = b.conv(b.input, 3, 8, 3)
+    x = b.node("Mul", x, b.node("Sigmoid", x))
+    y = b.conv(x, 8, 8, 3, group=8, pads=[1, 1, 1, 1])
+    y = b.node("Div", b.node("Mul", y, b.clip(b.node("Add", y, b.const(3.0)))), b.const(6.0))
+    gate = b.conv(b.node("Relu", b.conv(b.node("GlobalAveragePool", y), 8, 4, 1)), 4, 8, 1)
+    y = b.node("Mul", y, b.node("HardSigmoid", gate, alpha=1 / 6))
+    x = b.node("Add", x, b.conv(y, 8, 8, 1))
+    erf = b.node("Erf", b.node("Div", x, b.const(2**0.5)))
+    x = b.node("Mul", b.node("Mul", x, b.node("Add", erf, b.const(1.0))), b.const(0.5))
+    x = b.node("Mul", b.node("Tanh", b.conv(x, 8, 1, 1)), x)
+    x = b.node("Add", x, b.const(b.random(1, 8, 7, 12)))
+    x = b.node("LeakyRelu", b.node("Sub", b.node("GlobalAveragePool", x), x), alpha=0.1)
+    return b.node("Sigmoid", b.gemm(b.node("Flatten", b.node("GlobalAveragePool", x)), 8, 6))
+
+
 NETWORKS: dict[str, Build] = {
-    f.__name__: f for f in (convolutions, pools, flattened_image, pooled_classifier, residuals, normalised)
+    f.__name__: f for f in (convolutions, pools, flattened_image, pooled_classifier, residuals, normalised, gates)
 }
 
 

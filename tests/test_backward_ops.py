@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from operator_cases import STRATEGIES
 from real_operators import finite_differences, real_forward, real_weights
 from tinytrain_compiler.graph import Graph, Node
-from tinytrain_compiler.graph.gradient import Gradient
+from tinytrain_compiler.graph.gradient import Gradient, quantize_factors
 from tinytrain_compiler.ops import Int8, backward_of, weights_of
 from tinytrain_compiler.ops.backward import NoBackwardRuleError
 from tinytrain_compiler.ops.window import Window
@@ -51,6 +51,11 @@ def float_gradients(graph: Graph, node: Node, values: dict[str, Int8], gradient:
 def proved_error(graph: Graph, node: Node, gradient: Gradient) -> float:
     """The largest error of any element (module docstring), in real units."""
     m, unit = float(gradient.magnitude), np.ldexp(1.0, gradient.exponent)
+    if "slopes" in node.constants:
+        unit *= 2.0 ** quantize_factors(node.constants["slopes"]).exponent
+        return unit / 2 + m * unit / 2**16
+    if node.op in ("mul", "broadcast_add"):
+        return broadcast_error(graph, node, m, unit)
     if node.op in ("add", "reshape", "lookup"):
         return 0.0
     window: Window | None = getattr(node.attributes, "window", None)
@@ -62,6 +67,19 @@ def proved_error(graph: Graph, node: Node, gradient: Gradient) -> float:
         scale, l1 = float(node.constants["weight_scales"].max()), float(most_weights(node))
     step = 2 * scale * unit * max(1.0, l1 / 2**14)
     return l1 * step + max(step, l1 * (m * scale * unit + step) / 2**14)
+
+
+def broadcast_error(graph: Graph, node: Node, m: float, unit: float) -> float:
+    """Half a step of the result, and half of one of the other operand's scale as a fraction of 2^15."""
+    sizes = [graph.tensors[name].bytes for name in node.inputs] + [
+        node.constants[key].size for key in node.constants if key == "operand"
+    ]
+    bound = m * graph.tensors[node.output].bytes / min(sizes) * (255 if node.op == "mul" else 1)
+    step = 0.5 * max(1.0, bound / 2**14)
+    if node.op != "mul":
+        return unit * step if bound >= 2**15 else 0.0
+    scales = [graph.tensors[name].quantization.scale for name in node.inputs]
+    return 2 * max(*scales, node.attributes.operand_scale) * unit * (step + bound / 2**16)
 
 
 def most_weights(node: Node) -> int:

@@ -109,12 +109,16 @@ def test_float64(refuse: Refuse, tmp_path: Path) -> None:
 
 def test_all_unknown_operators_are_listed_at_once(refuse: Refuse, tmp_path: Path) -> None:
     b = ModelBuilder((1, 3, 8, 8))
-    x = b.node("HardSwish", b.conv(b.input, 3, 4), name="act")
+    x = b.node("LpNormalization", b.conv(b.input, 3, 4), name="act")
     x = b.node("Conv2D", x, name="typing_error")
-    x = b.node("Erf", x, name="erf")
+    x = b.node("Hardmax", x, name="erf")
     ran = refuse(save(b.build(x), tmp_path), says=["3 nodes cannot be compiled"])
     lines = [line for line in ran.err.splitlines() if line.startswith("  ")]
-    assert [line.split(":")[0].strip() for line in lines] == ["HardSwish 'act'", "Conv2D 'typing_error'", "Erf 'erf'"]
+    assert [line.split(":")[0].strip() for line in lines] == [
+        "LpNormalization 'act'",
+        "Conv2D 'typing_error'",
+        "Hardmax 'erf'",
+    ]
     assert all(" -> " in line for line in lines), "each with what to do"
 
 

@@ -300,7 +300,7 @@ HOSTILE = ("two\nlines", "a*/int x5;/*", "\x1b[31mred\x1b[0m", "\u202eback", "x"
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_are_shown_on_one_short_line(name: str, tmp_path: Path) -> None:
     b = ModelBuilder()
-    x = b.node("HardSwish", b.node("Cnov" + name, b.input, name=name), name=name)
+    x = b.node("LpNormalization", b.node("Cnov" + name, b.input, name=name), name=name)
     b.nodes[0].output[0] = b.nodes[1].input[0] = name
     message = refusal(b.build(x), tmp_path)
     assert len(message.splitlines()) == 3

@@ -18,7 +18,6 @@ from onnx_models import ModelBuilder
 from tinytrain_compiler import compile_model, resources
 from tinytrain_compiler.compiled import load_compiled
 from tinytrain_compiler.emulate import emulate
-from tinytrain_compiler.errors import UnsupportedModelError
 from tinytrain_compiler.frontends.onnx import qdq_importer, rule
 from tinytrain_compiler.graph import Node, Tensor
 from tinytrain_compiler.graph.gradient import Gradient
@@ -141,6 +140,6 @@ def test_a_new_operator_is_compiled_and_verified(tmp_path: Path) -> None:
     assert emulate(load_compiled(tmp_path / "out"), 2)["mismatched_bytes"] == 0
 
 
-def test_without_it_the_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="Abs"):
-        compile_model(model(tmp_path / "abs.onnx"), "stm32f746")
+def test_without_it_a_table_computes_the_same(tmp_path: Path) -> None:
+    compiled = compile_model(model(tmp_path / "abs.onnx"), "stm32f746", name="net")
+    assert [node.op for node in compiled.graph.nodes] == ["lookup"]

@@ -29,7 +29,10 @@ CLASSES, SAMPLES = 3, 6
 LABELS = [i % CLASSES for i in range(SAMPLES)]
 RATES = (0.3, 1e5)  # and one that drives deltas to their limits, which only a policy could ask for
 ASAN = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-KINDS = ("conv2d", "grouped", "grouped", "depthwise", "depthwise", "max_pool", "max_pool", "vector")
+KINDS = (
+    "conv2d", "grouped", "grouped", "depthwise", "depthwise", "max_pool", "max_pool", "vector", "table", "gate", "sum",
+    "constant",
+)  # fmt: skip
 
 
 @st.composite
@@ -48,13 +51,33 @@ def trained_networks(draw: st.DrawFn) -> tuple[Graph, Scheme]:
         x = b.depthwise(x, **window, zero=draw(zeros), limits=draw(st.sampled_from([(-128, 127), (-128, 60)])))
     elif kind == "max_pool":
         x = b.max_pool(x, limits=draw(st.sampled_from([(-128, 127), (-128, 40)])), **window)
+    elif kind in ("table", "gate", "sum", "constant"):
+        x = b.table(x, limits=draw(st.sampled_from([(-128, 127), (-90, 60)])))
+        x = _broadcast(draw, b, x, kind)
     else:
         x = b.fully_connected(b.reshape(x), draw(st.integers(1, 9)), zero=-128)
     last = b.nodes[-1]
     features = b.fully_connected(b.reshape(x) if len(b.tensors[x].shape) == 3 else x, 8, name="vector")
     graph = b.build(b.fully_connected(features, 2), features)
-    nodes = [node for node in graph.nodes if node.name in ("front", last.name, "vector") and node.constants]
+    nodes = [
+        node for node in graph.nodes if node.name in ("front", last.name, "vector") and "weights" in node.constants
+    ]
     return graph, Scheme({node.name: TrainedLayer(draw(selections(node))) for node in nodes})
+
+
+def _broadcast(draw: st.DrawFn, b: GraphBuilder, x: str, kind: str) -> str:
+    """A product or a sum of what is computed from one tensor in two ways, or of it and a constant."""
+    h, w, c = b.tensors[x].shape
+    signs = draw(st.sampled_from([(1, 1), (1, -1), (-1, 1)]))
+    if kind == "constant":
+        x = b.mul(x, draw(st.sampled_from([(c,), (h, w, 1), (1,)])), zero=draw(zeros))
+        return b.broadcast_add(x, draw(st.sampled_from([(c,), (h, w, c)])), signs=signs, limits=(-100, 110))
+    by_pixel = draw(st.booleans())
+    other = b.conv2d(x, 1, zero=draw(zeros)) if by_pixel else b.conv2d(b.avg_pool(x, ratio=0.4), c, zero=draw(zeros))
+    if kind == "gate":
+        y = b.mul(*draw(st.permutations([x, other])), zero=draw(zeros))
+        return b.mul(y, b.table(y, zero=draw(zeros)), factor=4e-3)
+    return b.broadcast_add(*draw(st.permutations([x, other])), signs=signs, zero=draw(zeros))
 
 
 def selections(node: Node) -> st.SearchStrategy[tuple[int, ...]]:
@@ -170,7 +193,7 @@ def state_by_reference(graph: Graph, scheme: Scheme, lowered: Lowered, rate: flo
 
 @pytest.fixture(scope="module")
 def cases() -> list[tuple[Graph, Scheme]]:
-    return sample(trained_networks(), 16)
+    return sample(trained_networks(), 24)
 
 
 @pytest.fixture(scope="module", params=[("gcc", OPTIMISE), ("clang", ASAN)], ids=["gcc", "clang-sanitizers"])

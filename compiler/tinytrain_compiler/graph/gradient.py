@@ -36,7 +36,7 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Factors:
-    """Real factors >= 0 as integers: values * 2**(exponent - FACTOR_BITS), values int16 (n,) at most 2**15 - 1."""
+    """Real factors as integers: values * 2**(exponent - FACTOR_BITS), values int16 (n,) of magnitude <= 2**15 - 1."""
 
     values: NDArray[np.int16]
     exponent: int
@@ -44,7 +44,7 @@ class Factors:
 
 def quantize_factors(real: NDArray[np.float64]) -> Factors:
     """Share one exponent, the smallest for which all values fit."""
-    largest = float(np.max(real))
+    largest = float(np.max(np.abs(real)))
     exponent = int(np.frexp(largest)[1]) if largest > 0 else 0
     if np.rint(np.ldexp(largest, FACTOR_BITS - exponent)) > MANTISSA_MAX:
         exponent += 1

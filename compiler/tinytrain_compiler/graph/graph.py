@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .layout import MAX_RANK, Layout
+from .layout import Layout
 from .quantization import Quantization
+
+MAX_RANK = 6  # axes of a tensor
 
 
 class GraphError(AssertionError):

@@ -3,6 +3,7 @@
 from . import (
     add,
     avg_pool,
+    broadcast_add,
     conv2d,
     depthwise_conv2d,
     fully_connected,
@@ -10,6 +11,7 @@ from . import (
     lookup,
     matmul,
     max_pool,
+    mul,
     reshape,
     softmax,
     transpose,
@@ -19,7 +21,7 @@ from .base import Operator, backward_of, operator_of, register, registered, weig
 from .kernel import Kernel
 
 __all__ = [
-    "Int8", "Kernel", "Operator", "add", "avg_pool", "backward_of", "conv2d", "depthwise_conv2d", "fully_connected",
-    "layer_norm", "lookup", "matmul", "max_pool", "operator_of", "register", "registered", "reshape", "softmax",
-    "transpose", "weights_of",
+    "Int8", "Kernel", "Operator", "add", "avg_pool", "backward_of", "broadcast_add", "conv2d", "depthwise_conv2d",
+    "fully_connected", "layer_norm", "lookup", "matmul", "max_pool", "mul", "operator_of", "register", "registered",
+    "reshape", "softmax", "transpose", "weights_of",
 ]  # fmt: skip

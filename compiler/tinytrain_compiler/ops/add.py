@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import Node, Tensor
+from ..graph import Node, Quantization, Tensor
 from .arrays import Int8
 from .backward import PassOn
 from .base import Operator, register
@@ -33,12 +33,21 @@ class AddConstants:
 
 
 def add_constants(node: Node, tensors: Mapping[str, Tensor]) -> AddConstants:
-    """The largest shift for which no int8 inputs can make the sum leave int32."""
-    (a, b), y = (tensors[name].quantization for name in node.inputs), tensors[node.output].quantization
+    """Those of a sum of two activations."""
+    a, b = (tensors[name].quantization for name in node.inputs)
+    return sum_constants((a, b), (1, 1), tensors[node.output].quantization)
+
+
+def sum_constants(inputs: tuple[Quantization, Quantization], signs: tuple[int, int], y: Quantization) -> AddConstants:
+    """The largest shift for which no int8 inputs can make the sum leave int32. signs: 1, or -1 for what is subtracted.
+
+    Raises ValueError where there is none.
+    """
+    a, b = inputs
     for shift in range(MAX_SHIFT, 0, -1):
-        ma, mb = (round(q.scale / y.scale * 2**shift) for q in (a, b))
+        ma, mb = (sign * round(q.scale / y.scale * 2**shift) for q, sign in zip(inputs, signs, strict=True))
         offset = (y.zero_point << shift) + (1 << (shift - 1)) - a.zero_point * ma - b.zero_point * mb
-        if 128 * (ma + mb) + abs(offset) < 2**31:
+        if 128 * (abs(ma) + abs(mb)) + abs(offset) < 2**31:
             return AddConstants(ma, mb, offset, shift)
     raise ValueError("its inputs' scales are out of proportion to its output's")
 

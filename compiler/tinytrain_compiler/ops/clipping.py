@@ -19,7 +19,8 @@ def saves_clip_mask(node: Node, tensors: Mapping[str, Tensor]) -> bool:
     calibration, and gradients pass straight through.
     """
     low, high = limits(node)
-    fused_relu = operator_of(node).clips and low == tensors[node.output].quantization.zero_point
+    may_have_one = operator_of(node).clips and "table" not in node.constants  # a table has its Relus inside
+    fused_relu = may_have_one and low == tensors[node.output].quantization.zero_point
     return fused_relu or (low, high) != (-128, 127)
 
 

@@ -7,6 +7,11 @@ from dataclasses import dataclass, replace
 from ..graph import Graph, Node
 
 
+def _clips(node: Node) -> bool:
+    """Whether it does nothing but clip and change the scale."""
+    return node.op == "lookup" and "table" not in node.constants
+
+
 @dataclass(frozen=True)
 class FuseClip:
     """lookup(op(x)) -> op(x) with narrower limits, where both outputs have one scale and nobody else reads op(x)."""
@@ -17,7 +22,7 @@ class FuseClip:
         nodes: list[Node] = []
         dropped: set[str] = set()
         for node in graph.nodes:
-            producer = next((n for n in nodes if node.op == "lookup" and n.output == node.inputs[0]), None)
+            producer = next((n for n in nodes if _clips(node) and n.output == node.inputs[0]), None)
             if producer is None or not self._fusible(graph, producer, node):
                 nodes.append(node)
                 continue

@@ -128,6 +128,7 @@ class _Walk:
             return steps
         kernels = self._gradient_kernels(node, layer)
         wanted = [i for i, name in enumerate(node.inputs) if name in self._wanted or not targets]
+        wanted.sort(key=lambda i: self._gradient_bytes(node.inputs[i]) == gradient.bytes)  # last what fits its memory
         shared = [node.inputs[i] for i in wanted if kernels[i] is None]
         for i in wanted:
             kernel, last = kernels[i], i == wanted[-1] and not shared

@@ -3,18 +3,8 @@
 from __future__ import annotations
 
 GENERIC_FIX = "replace it by supported operators ('tinytrain ops' lists them), or end the model in front of it"
-NO_GATE = "train without squeeze-and-excite and gates, as MobileNetV2 and MCUNet do; as an activation use ReLU or ReLU6"
 NO_RECURRENCE = "use 1-D convolutions over the steps (a TCN), or attention over them, and train it again"
 ALTERNATIVES = {
-    "HardSwish": "export with ReLU6 or ReLU instead (MobileNetV3: its ReLU variant) and fine-tune",
-    "HardSigmoid": NO_GATE,
-    "Sigmoid": "at the end of the model leave it out, the largest output stays the same; elsewhere: " + NO_GATE,
-    "Swish": "use ReLU6 or ReLU and fine-tune",
-    "LeakyRelu": "use ReLU and fine-tune",
-    "PRelu": "use ReLU and fine-tune",
-    "Elu": "use ReLU and fine-tune",
-    "Gelu": "use ReLU and fine-tune",
-    "Tanh": "use ReLU, or Clip from -1 to 1",
     "LogSoftmax": "leave it out: the largest output stays the same",
     "ArgMax": "leave it out: the firmware finds the largest output itself",
     "Transpose": "export the model in NCHW without transposes (tf2onnx: --inputs-as-nchw INPUT)",

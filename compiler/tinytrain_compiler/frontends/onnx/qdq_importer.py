@@ -24,9 +24,10 @@ from ...graph.quantization import INT8_MAX, INT8_MIN
 from ...ops import operator_of, registered
 from ...ops.lookup import LookupAttributes
 from ...ops.weighted import check_precision
-from .input_layout import input_layout
+from .float_passes.edit import GraphEditor
 from .layout import Activation, Arranger
 from .scales import along, scales_of
+from .segments import NotFiniteError, Segment, find_segments, table_of
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Pending:
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     low: float = -np.inf  # real clip limits
     high: float = np.inf
+    segment: Segment | None = None  # of a lookup with a table of its own
 
 
 class UnsupportedNodeError(Exception):
@@ -100,10 +102,13 @@ class QdqImporter:
         self.constants: dict[str, Constant] = {}  # float name -> quantised initializer
         self.pending: dict[str, Pending] = {}  # float name -> operator
         self.problems: list[Problem] = []
+        segments = find_segments(GraphEditor(onnx.ModelProto.FromString(proto.SerializeToString())), BUILDERS)
+        self.segments = {segment.output: segment for segment in segments}
+        self.interiors = {node.output[0] for segment in segments for node in segment.nodes} - set(self.segments)
 
     def run(self) -> Graph:
         (graph_input,) = [v.name for v in self.proto.graph.input if v.name not in self.initializers]
-        self.inputs[graph_input] = layout = input_layout(self.proto)
+        self.inputs[graph_input] = input_layout = Layout.image(self.dims[graph_input])
         refused: set[str] = set()
         for node in self.proto.graph.node:
             if refused.intersection(node.input):  # would only repeat the complaint
@@ -119,7 +124,7 @@ class QdqImporter:
         output, output_layout = self._output(self.proto.graph.output[0].name)
         graph = Graph(
             self.input, output, self._features(output), self.graph.tensors, self.graph.nodes, self.graph.origins,
-            layout, output_layout,
+            input_layout, output_layout,
         )  # fmt: skip
         verify(graph, after="import")
         _check_arithmetic(graph)
@@ -142,6 +147,14 @@ class QdqImporter:
             self._dequantize(node)
         elif node.op_type == "QuantizeLinear":
             self._quantize(node)
+        elif node.output[0] in self.segments:
+            segment = self.segments[node.output[0]]
+            x, layout = self.as_it_lies(segment.root)
+            self.pending[segment.output] = Pending(
+                node, "lookup", (x.name,), layout, LookupAttributes(), segment=segment
+            )
+        elif node.output[0] in self.interiors:
+            pass  # the table of its segment has it
         elif node.op_type in BUILDERS:
             pending = BUILDERS[node.op_type](self, node)
             if pending is not None:
@@ -236,8 +249,20 @@ class QdqImporter:
         if "weights" in constants:
             constants["bias"] = self._integer_bias(pending)
             constants.pop("bias_real")
+        if pending.segment is not None:
+            constants = self._table(pending, output)
         attributes = replace(pending.attributes, **limits)
         self.graph.node(Node(name, pending.op, pending.inputs, output, attributes, constants))
+
+    def _table(self, pending: Pending, output: str) -> dict[str, NDArray[Any]]:
+        x, y = (self.graph.tensors[name].quantization for name in (pending.inputs[0], output))
+        assert pending.segment is not None
+        try:
+            return table_of(pending.segment, list(self.proto.opset_import), x, y)
+        except NotFiniteError as error:
+            raise UnsupportedNodeError(
+                str(error), "keep its input away from there, with a Clip or an Add of a constant in front"
+            ) from error
 
     def _integer_bias(self, pending: Pending) -> NDArray[np.int32]:
         """round(bias / (s_x * s_w)); exact where the file's bias already stands in these units."""
@@ -376,9 +401,7 @@ def natural(layout: Layout) -> Layout:
     Images have their channels innermost, also those of one pixel.
     """
     shape = layout.shape
-    images = [Layout.image(shape)] if len(shape) in (3, 4) else []
-    plain = Layout.row_major(shape)
-    for usual in (*images, plain) if len(shape) == 4 else (plain, *images):
+    for usual in ([Layout.image(shape)] if len(shape) == 4 else []) + [Layout.row_major(shape)]:
         if usual.same_order(layout):
             return usual
     axes = layout.axes

@@ -19,16 +19,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...errors import Problem, UnsupportedModelError, UsageError, first_line
 from ...quantize.calibration import Calibration
+from . import operators  # noqa: F401  (registers the builders, which say what is quantised)
 from .float_passes.activations import clip_limits
 from .float_passes.edit import GraphEditor
 from .float_passes.runtime import FATAL
+from .qdq_importer import BUILDERS
+from .segments import unwrap, wrap
 
 Progress = Callable[[int, int], None]  # samples done, samples in all
-
-_OP_TYPES = (
-    "Conv", "Gemm", "Relu", "Clip", "Add", "GlobalAveragePool", "AveragePool", "MaxPool", "Reshape", "Flatten",
-    "Softmax", "Transpose", "MatMul", "Mul", "LayerNormalization", "GlobalMaxPool", "ReduceMean", "ReduceMax",
-)  # fmt: skip
 
 # The smallest range a tensor or weight channel is given. Without it a channel of zeros gets scale 1 and a dead
 # Relu scale 1 with zero point 0, which no longer clips; and a channel of 1e-20s gets a scale of no use to 32 bits.
@@ -52,6 +50,7 @@ def quantize(proto: onnx.ModelProto, calibration: Calibration, progress: Progres
         # A removed Clip is done by saturation, which can't do it where 0 (always representable) is outside.
         "QDQKeepRemovableActivations": _has_clip_without_zero(proto),
     }
+    proto, segments = wrap(proto, BUILDERS)
     if len(proto.graph.node) > MAX_LAYERS:
         raise UsageError(
             f"the network has {len(proto.graph.node):,} layers, at most {MAX_LAYERS:,} can be quantised here; "
@@ -67,7 +66,7 @@ def quantize(proto: onnx.ModelProto, calibration: Calibration, progress: Progres
                 target,
                 reader,
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(_OP_TYPES),
+                op_types_to_quantize=[*sorted(BUILDERS), *segments],
                 per_channel=True,
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
@@ -82,6 +81,7 @@ def quantize(proto: onnx.ModelProto, calibration: Calibration, progress: Progres
     _quantize_input_activation(result)
     _verify(result)
     _keep_float(proto, result)
+    unwrap(result, segments)
     return result
 
 

@@ -17,12 +17,14 @@ from .float_passes.layer_norm import recognize_layer_norm
 from .float_passes.reshapes import RESHAPES
 from .float_passes.runtime import new_session
 from .float_passes.windows import explicit_windows
+from .qdq_importer import BUILDERS
 from .rule import Complaint, Context, Findings, Rule, registered_rules
+from .segments import ACTIVATIONS, COMBINATIONS, lonely
 
 _ANY_RANK = frozenset(
     {
         *RESHAPES, "Transpose", "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear", "MatMul", "Softmax",
-        "LayerNormalization", "Add", "Mul", "Div", "Relu", "Clip", "ReduceMean", "ReduceMax",
+        "LayerNormalization", "Add", "Sub", "Mul", "Div", "Relu", "Clip", *ACTIVATIONS, *COMBINATIONS,
     }
 )  # fmt: skip
 
@@ -47,11 +49,20 @@ def check_supported(proto: onnx.ModelProto) -> None:
     for node in _to_judge(editor):
         for reason, fix in _findings(Context(node, editor, quantized), default_opset(proto)):
             problems.append(Problem(node.name or node.output[0], _spelled(node), reason, fix))
+    problems += [_combines(node) for node in lonely(editor, BUILDERS)]
     if not problems and (output := proto.graph.output[0].name) not in editor.shapes:
         problems.append(Problem(output, "output", "its shape cannot be inferred", "export the model with fixed shapes"))
     if problems:
         raise UnsupportedModelError(problems)
     _dry_run(proto)
+
+
+def _combines(node: onnx.NodeProto) -> Problem:
+    """Of an element-wise node that no table can compute."""
+    reason = "it combines several computed tensors, or constants of several values"
+    return Problem(
+        node.name or node.output[0], node.op_type, reason, f"supported: {_doc(registered_rules()[node.op_type])}"
+    )
 
 
 def _spelled(node: onnx.NodeProto) -> str:
@@ -103,8 +114,8 @@ def _findings(c: Context, opset: int) -> Findings:
     if not found and c.output_shape() is None and None not in shapes:
         yield f"its inputs of shapes {', '.join(map(str, shapes))} don't fit together", "export the model again"
     shape = next((c.shape(i) for i in range(len(c.node.input)) if c.has(i) and not c.is_constant(i)), None)
-    if c.node.op_type not in _ANY_RANK and shape is not None and len(shape) not in (2, 3, 4):
-        yield f"its input has {len(shape)} dimensions {shape}", "reshape it to (1, C, H, W), (1, C, L) or (1, F)"
+    if c.node.op_type not in _ANY_RANK and shape is not None and len(shape) not in (2, 4):
+        yield f"its input has {len(shape)} dimensions {shape}", "reshape it to (1, C, H, W) or (1, F)"
 
 
 def _dry_run(proto: onnx.ModelProto) -> None:

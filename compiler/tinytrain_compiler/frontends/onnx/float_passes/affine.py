@@ -79,7 +79,7 @@ def fold_affine(editor: GraphEditor) -> None:
         if np.all(affine.scale == 1) and np.all(affine.shift == 0):
             editor.bypass(node)
         elif not (_fold_back(editor, node, affine) or _fold_forward(editor, node, affine)):
-            _own_layer(editor, node, affine)
+            _stand_alone(editor, node, affine)
 
 
 def _is_factor(node: onnx.NodeProto, editor: GraphEditor, affine: Affine) -> bool:
@@ -116,19 +116,34 @@ def _fold_forward(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> 
     return True
 
 
+def _stand_alone(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> None:
+    """One number for all channels is a table; arithmetic of other ranks than images and vectors keeps its constant."""
+    uniform = bool((affine.scale == affine.scale[0]).all() and (affine.shift == affine.shift[0]).all())
+    if node.op_type == "BatchNormalization" or (not uniform and len(editor.shapes[affine.source]) in (2, 4)):
+        _own_layer(editor, node, affine)
+
+
+def reciprocal_constants(editor: GraphEditor) -> None:
+    """A division by a constant of several values is a product with its reciprocals."""
+    for node in editor.nodes("Div"):
+        value = editor.constants.get(node.input[1])
+        if value is not None and (value != value.flat[0]).any():
+            name = editor.add_constant(f"{node.input[1]}_reciprocal", (1 / value).astype(np.float32))
+            editor.replace(node, [helper.make_node("Mul", [node.input[0], name], list(node.output), name=node.name)])
+
+
 def _own_layer(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> None:
     channels = len(affine.scale)
-    pixels = len(editor.shapes[affine.source]) - 2  # axes of them
-    image = pixels > 0
+    image = len(editor.shapes[affine.source]) == 4
     if not image and channels**2 > MAX_ELEMENTS:
         reason = f"as a layer of its own, which scales {channels:,} features, it would need {channels**2:,} weights"
         raise UnsupportedModelError([Problem(node.name, node.op_type, reason, "fold it into a layer before export")])
-    weight = affine.scale.reshape(-1, 1, *(1,) * pixels) if image else np.diag(affine.scale)
+    weight = affine.scale.reshape(-1, 1, 1, 1) if image else np.diag(affine.scale)
     parameters = [
         editor.add_constant(f"{node.output[0]}_weight", weight.astype(np.float32)),
         editor.add_constant(f"{node.output[0]}_bias", affine.shift.astype(np.float32)),
     ]
-    extra = {"group": channels, "kernel_shape": [1] * pixels} if image else {"transB": 1}
+    extra = {"group": channels, "kernel_shape": [1, 1]} if image else {"transB": 1}
     op = "Conv" if image else "Gemm"
     inputs = [affine.source, *parameters]
     editor.replace(node, [helper.make_node(op, inputs, [node.output[0]], name=node.name, **extra)])

@@ -1,4 +1,4 @@
-"""Relu, Clip, Softmax."""
+"""Relu, Clip, Softmax; element-wise functions, which become tables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..float_passes.activations import clip_limits
 from ..float_passes.edit import attributes, default_opset
 from ..qdq_importer import Pending, QdqImporter, builder
 from ..rule import Context, Findings, support_rule
+from ..segments import ACTIVATIONS, COMBINATIONS
 
 
 @support_rule("Relu")
@@ -61,3 +62,19 @@ def clip(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
 def softmax(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
     x, layout = importer.innermost(node.input[0], attributes(node).get("axis", -1))
     return Pending(node, "softmax", (x.name,), layout, SoftmaxAttributes())
+
+
+def _table(c: Context) -> Findings:
+    """Of an activation; it and what follows element by element are one table of 256 bytes."""
+    yield from ()
+
+
+def _combination(c: Context) -> Findings:
+    """Of an activation and constants that have one value each, or of functions of one activation; becomes a table."""
+    yield from ()
+
+
+for _op in ACTIVATIONS:
+    support_rule(_op)(_table)
+for _op in COMBINATIONS:
+    support_rule(_op)(_combination)
