@@ -160,9 +160,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--findings", type=Path, default=Path("build/fuzz"))
     args = parser.parse_args()
-    shown = [time.monotonic()]
+    shown, named = [time.monotonic()], set[int]()
 
     def progress(results: Results) -> None:
+        for number in sorted(set(results.findings) - named):
+            named.add(number)
+            print(f"file {number}: {results.findings[number]}", file=sys.stderr, flush=True)
         if time.monotonic() - shown[0] > 10:
             shown[0] = time.monotonic()
             done = sum(results.outcomes.values())
