@@ -223,6 +223,13 @@ def test_a_scale_in_which_samples_are_infinite_steps(tmp_path: Path) -> None:
     compiles(b.build(b.node("DequantizeLinear", b.node("QuantizeLinear", x, scale, zero), scale, zero)), tmp_path)
 
 
+def test_a_softmax_over_an_axis_that_is_not_there(tmp_path: Path) -> None:
+    """onnxruntime computes something; the compiler computed something else, and asked for a report."""
+    b = ModelBuilder((1, 4))
+    x = b.node("Softmax", b.gemm(b.input, 4, 3), axis=2**40, name="far")
+    assert "Softmax 'far': (1, 3) has no axis 1099511627776" in refusal(b.build(x), tmp_path)
+
+
 BOMBS: dict[str, Callable[[ModelBuilder], str]] = {
     "ConstantOfShape": lambda b: b.node("ConstantOfShape", b.const([2**20, 2**13], np.int64), name="bomb"),
     "Expand": lambda b: b.node("Expand", b.const(1.0), b.const([2**20, 2**13], np.int64), name="bomb"),

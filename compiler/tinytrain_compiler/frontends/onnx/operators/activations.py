@@ -34,7 +34,11 @@ def _softmax(c: Context) -> Findings:
     if shape is None:
         return
     old = default_opset(c.editor.proto) < 13
-    axis = c.attributes.get("axis", 1 if old else -1) % max(len(shape), 1)
+    axis = c.attributes.get("axis", 1 if old else -1)
+    if not -len(shape) <= axis < len(shape):  # onnxruntime runs it all the same, on something else
+        yield f"{shape} has no axis {axis}", "export it again"
+        return
+    axis %= len(shape)
     # Before opset 13 it ran over this axis and all behind it together.
     if old and int(np.prod(shape[axis + 1 :])) != 1:
         yield f"it runs over axis {axis} of {shape} and all behind it", "export with opset 13 or newer"
