@@ -41,6 +41,7 @@ RECIPES = {
     "benchmarks/networks.py": "MODELS DATA mcunet_5fps_96 --cores",
     "benchmarks/personalisation.py": "DIR --samples 2 --epochs 1 --copies 1 --support 5 --whole 2",
     "benchmarks/power_cuts.py": "--cycles 2 --program-bytes 32 --policy none --compiler cc",
+    "benchmarks/quantizers.py": "--only Contrib --samples 4",
     "benchmarks/training.py": "DIR --samples 2 --epochs 2 --profile",
     "benchmarks/training_memory.py": "MODELS DATA/cifar10.npz mcunet --pool 8 --limit 160",
     "scripts/house.py": "",

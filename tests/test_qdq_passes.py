@@ -265,12 +265,46 @@ def square(b: ModelBuilder) -> str:
     return dequantize(b, b.const(b.rng.integers(-127, 128, (12, 12)), np.int8), 0.01, 0)
 
 
+def test_float_results_between_layers(tmp_path: Path) -> None:
+    """As PyTorch's quantiser leaves an Add and a mean: one layer's sum with another's, which is quantised too."""
+    b = ModelBuilder((1, 12))
+    x = activation(b, b.input, 0.01, 3)
+    first = b.node("MatMul", x, square(b), name="first")
+    both = b.node("Add", first, activation(b, first, 0.06, 0))
+    found = agrees(b.build(activation(b, b.node("MatMul", both, square(b)), 1.0, 0)), tmp_path)
+    assert [note.split("'")[1] for note in found.notes if "in float" in note] == [first, both]
+
+
+def test_an_export_of_pytorch(tmp_path: Path) -> None:
+    """torchao's pt2e with its quantiser for x86 and the exporter of PyTorch 2.13: weights per channel, float biases, an
+    Add and a mean in float, the last layer open."""
+    samples = np.random.default_rng(0).uniform(-1, 1, (16, 3, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "samples.npy", samples)
+    path = ROOT / "tests" / "data" / "pytorch_pt2e_x86.onnx"
+    found = compile_model(path, "stm32f746", calibration=tmp_path / "samples.npy", name="net")
+    graph, session = found.graph, new_session(onnx.load(path))
+    q = graph.tensors[graph.output].quantization
+    inputs = quantize_samples(samples, graph.tensors[graph.input], graph.sample_layout)
+    ours = [(run(graph, x)[0].astype(np.float32) - q.zero_point) * np.float32(q.scale) for x in inputs]
+    theirs = [session.run(None, {"x": x[None]})[0][0] for x in samples]
+    np.testing.assert_allclose(ours, theirs, atol=3 * q.scale)  # the file leaves three results in float
+    assert [note.split("'")[1] for note in found.notes if "in float" in note] == ["conv2d_2", "add", "linear"]
+
+
+def test_weights_that_int8_does_not_hold(tmp_path: Path) -> None:
+    b = ModelBuilder((1, 12))
+    w = dequantize(b, b.const(np.arange(48).reshape(12, 4) * 5, np.uint8), 0.01, 100, np.uint8)
+    onnx.save(b.build(gemm(b, activation(b, b.input, 0.01, 3), w)), tmp_path / "net.onnx")
+    with pytest.raises(UnsupportedModelError, match=r"go from -100 to 135, which int8 does not hold.*symmetrically"):
+        compile_model(tmp_path / "net.onnx", "stm32f746")
+
+
 def test_a_float_layer_between_quantisers_is_refused_by_name(tmp_path: Path) -> None:
     b = ModelBuilder((1, 12))
-    x = b.node("MatMul", activation(b, b.input, 0.01, 3), square(b))
-    x = b.node("MatMul", x, square(b), name="island")
+    x = activation(b, b.node("MatMul", activation(b, b.input, 0.01, 3), square(b)), 0.05, 0)
+    x = b.node("MatMul", x, b.const(b.random(12, 12)), name="island")
     onnx.save(b.build(activation(b, x, 0.2, 0)), tmp_path / "net.onnx")
-    with pytest.raises(UnsupportedModelError, match=r"MatMul 'island': its input 'matmul_.*' is not quantised"):
+    with pytest.raises(UnsupportedModelError, match=r"MatMul 'island': its weight 'const_.*' is not int8"):
         compile_model(tmp_path / "net.onnx", "stm32f746")
 
 

@@ -365,11 +365,13 @@ class QdqImporter:
                 f"the scales of its weight '{name}' run along axis {constant.axis}, its outputs along axis {axis}",
                 f"quantise weights per tensor, or per output (axis={axis})",
             )
-        if constant.values.dtype.kind != "i" or np.abs(constant.values).max(initial=0) > 128:
+        if constant.values.dtype.kind != "i":
             raise UnsupportedNodeError(f"its weight '{name}' is not int8", "quantise weights to int8")
-        if constant.values.max(initial=0) > INT8_MAX:
+        low, high = int(constant.values.min(initial=0)), int(constant.values.max(initial=0))
+        if low < INT8_MIN or high > INT8_MAX:
             raise UnsupportedNodeError(
-                f"its weight '{name}' has a zero point that int8 cannot absorb", "use symmetric int8 weights"
+                f"less their zero point, its weights '{name}' go from {low} to {high}, which int8 does not hold",
+                "quantise weights symmetrically (onnxruntime: WeightSymmetric, or QInt8 weights)",
             )
         return constant
 

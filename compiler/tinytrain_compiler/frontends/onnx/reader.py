@@ -17,7 +17,7 @@ from .file import LoadedModel, input_shape, is_quantized, load_model
 from .oracle import OnnxOracle, OrtSession
 from .outline import outline
 from .qdq import import_qdq
-from .qdq_passes.tail import quantize_tail
+from .qdq_passes.float_results import quantize_float_results
 from .quantizer import quantize
 from .scales import with_scalar_scales
 from .support import check_supported
@@ -48,7 +48,7 @@ def import_loaded(
     notes = list(loaded.notes)
     if is_quantized(loaded.proto):
         qdq, agreement = with_scalar_scales(loaded.proto), None
-        notes += quantize_tail(qdq, samples)
+        notes += quantize_float_results(qdq, samples)
     else:
         qdq, agreement = _quantized(loaded.proto, samples, progress)
     progress("importing the quantised graph")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import onnx
 
 from ..float_passes.edit import GraphEditor
+from ..float_passes.pooling import reduce_mean_to_pool
 from .constants import move_constants
 from .ends import float_input, float_output
 from .fan_out import one_quantizer_each
@@ -20,6 +21,12 @@ from .operators import SPELLED, spell_out_operators
 
 Pass = Callable[[GraphEditor], list[str]]
 
+
+def _means(editor: GraphEditor) -> list[str]:
+    reduce_mean_to_pool(editor)
+    return []
+
+
 _PASSES: tuple[Pass, ...] = (
     spell_out_operators,
     spell_out_operators,  # a softmax whose shape is known only now
@@ -27,6 +34,7 @@ _PASSES: tuple[Pass, ...] = (
     spell_out_integers,
     float_output,
     move_constants,
+    _means,
     quantize_first,
     one_quantizer_each,
 )
