@@ -113,6 +113,11 @@ def _broadcast_add(node: Node, inputs: Sequence[Floats], weights: Floats | None,
     return node.attributes.sign_a * a + node.attributes.sign_b * b
 
 
+def _transpose(node: Node, inputs: Sequence[Floats], weights: Floats | None, shape: tuple[int, ...]) -> Floats:
+    sizes, perm = node.attributes.sizes, node.attributes.perm
+    return inputs[0].reshape(-1, *sizes).transpose(0, *(axis + 1 for axis in perm))
+
+
 def _same(node: Node, inputs: Sequence[Floats], weights: Floats | None, shape: tuple[int, ...]) -> Floats:
     return inputs[0]
 
@@ -121,6 +126,7 @@ _OPERATORS: dict[str, Callable[..., Floats]] = {
     "conv2d": _conv, "depthwise_conv2d": _conv, "fully_connected": _fully_connected, "add": _add,
     "avg_pool": _avg_pool, "max_pool": _max_pool, "reshape": _same, "lookup": _same,
     "mul": _mul, "broadcast_add": _broadcast_add,
+    "transpose": _transpose,
 }  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def proved_error(graph: Graph, node: Node, gradient: Gradient) -> float:
         return unit / 2 + m * unit / 2**16
     if node.op in ("mul", "broadcast_add"):
         return broadcast_error(graph, node, m, unit)
-    if node.op in ("add", "reshape", "lookup"):
+    if node.op in ("add", "reshape", "lookup", "transpose"):
         return 0.0
     window: Window | None = getattr(node.attributes, "window", None)
     if node.op == "max_pool":
