@@ -102,7 +102,7 @@ def write_stand_ins(folder: Path) -> None:
     for name in (*names, "pack"):
         labels = np.repeat(np.arange(5 if name == "pack" else 20), 15)  # as many classes as DIR's network has outputs
         images = rng.integers(0, 256, (len(labels), 12, 12, 3), np.uint8)
-        np.savez(data / f"{name}.npz", images=images, labels=labels, speaker=np.arange(len(labels)) % 3)
+        np.savez(data / f"{name}.npz", images=images, labels=labels, speaker=np.arange(len(labels)) % 2)
     rows = np.arange(300).reshape(20, 15)
     episode = {"classes": list(range(5)), "support": rows[:5, :2].tolist(), "query": rows[:5, 2:4].tolist()}
     entry = {"way": 5, "shot": 2, "episodes": [episode] * 2}
@@ -121,6 +121,14 @@ def write_stand_ins(folder: Path) -> None:
     subject, labels = np.arange(120) // 60, np.arange(120) % 6
     signals = rng.standard_normal((120, 9, 128)).astype(np.float32)
     np.savez(data / "moves.npz", signals=signals, labels=labels, subject=subject)
+    (folder / "NETWORKS").mkdir()
+    moves = ModelBuilder((1, 9, 1, 128))
+    x = moves.node(
+        "Flatten", moves.node("GlobalAveragePool", moves.node("Relu", moves.conv(moves.input, 9, 8, (1, 5))))
+    )
+    network = moves.build(moves.gemm(x, 8, 6))
+    for person in (0, 1):
+        onnx.save(network, folder / "NETWORKS" / f"{person}.onnx")
     board = (ROOT / "boards" / "stm32f746.toml").read_text()
     (folder / "myboard.toml").write_text(board.replace('name = "stm32f746"', 'name = "myboard"', 1))
     (folder / "scheme.toml").write_text("depth = 2\n[fractions]\n2 = 0.5\n")

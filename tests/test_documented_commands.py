@@ -44,10 +44,15 @@ RECIPES = {
     "benchmarks/quantizers.py": "--only Contrib --samples 4",
     "benchmarks/training.py": "DIR --samples 2 --epochs 2 --profile",
     "benchmarks/training_memory.py": "MODELS DATA/cifar10.npz mcunet --pool 8 --limit 160",
+    "examples/activity/leave_one_out.py": "DATA/moves.npz NETWORKS --policies none --shot 1 --queries 2 --epochs 1",
     "scripts/house.py": "",
     "scripts/reference.py": "--check",
 }
-NEED_TORCH = ("benchmarks/optimizers.py", "examples/backbone/train.py")  # tests/test_optimizer_benchmark.py, and below
+NEED_TORCH = (
+    "benchmarks/optimizers.py",
+    "examples/backbone/train.py",
+    "examples/activity/train.py",
+)  # tests/test_optimizer_benchmark.py, and below
 
 
 @pytest.fixture(scope="module")
