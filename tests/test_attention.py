@@ -73,7 +73,8 @@ def convnext() -> onnx.ModelProto:
     x = spelled(b, b.conv(b.input, 3, 12, 2, strides=[2, 2]), 12, axis=1, rank=4)
     y = b.node("Transpose", b.conv(x, 12, 12, 3, group=12, pads=[1, 1, 1, 1]), perm=[0, 2, 3, 1])
     y = linear(b, b.node("Relu", linear(b, layer_norm(b, y, 12), 12, 24)), 24, 12)
-    x = b.node("Add", x, b.node("Transpose", y, perm=[0, 3, 1, 2]))
+    y = b.node("Mul", b.node("Transpose", y, perm=[0, 3, 1, 2]), b.const(b.random(1, 12, 1, 1)))  # its layer scale
+    x = b.node("Add", x, y)
     return b.build(b.gemm(b.node("Flatten", b.node("GlobalAveragePool", x)), 12, 5))
 
 
@@ -103,7 +104,7 @@ def test_a_vision_transformer(opset: int, tmp_path: Path) -> None:
 
 def test_a_convnext(tmp_path: Path) -> None:
     ops = check(convnext(), tmp_path)
-    assert ops.count("layer_norm") == 2
+    assert (ops.count("layer_norm"), ops.count("depthwise_conv2d")) == (2, 1)
     assert "transpose" not in ops
 
 

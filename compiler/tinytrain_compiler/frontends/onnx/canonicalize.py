@@ -15,7 +15,7 @@ import onnx
 from ...errors import Problem, UnsupportedModelError
 from .file import is_quantized
 from .float_passes.activations import hoist_activations, merge_activations
-from .float_passes.affine import fold_affine, reciprocal_constants
+from .float_passes.affine import fold_affine, fold_into_rows, reciprocal_constants
 from .float_passes.cleanup import name_nodes, remove_no_ops
 from .float_passes.edit import Array, GraphEditor, default_opset
 from .float_passes.fold_constants import fold_constants
@@ -37,6 +37,7 @@ _PASSES: tuple[Pass, ...] = (
     scale_behind_matmul,
     matmul_to_gemm,
     normalize_gemm,
+    fold_into_rows,
     fold_affine,
     reciprocal_constants,
     unify_reshapes,

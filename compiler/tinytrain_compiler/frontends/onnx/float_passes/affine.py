@@ -103,6 +103,32 @@ def _fold_back(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> boo
     return True
 
 
+def fold_into_rows(editor: GraphEditor) -> None:
+    """Mul with a number for each output of a Gemm over rows, behind the Reshape that gives these their dimensions, and
+    perhaps a Transpose."""
+    for node in editor.nodes("Mul"):
+        which = 1 if node.input[1] in editor.constants else 0
+        value, shape = editor.constants.get(node.input[which]), editor.shapes[node.output[0]]
+        last = before = editor.private_producer(node.input[1 - which])
+        axis = len(shape) - 1
+        if before is not None and before.op_type == "Transpose":
+            axis = list(attributes(before).get("perm", range(len(shape))[::-1])).index(len(shape) - 1)
+            before = editor.private_producer(before.input[0])
+        layer = None if before is None or before.op_type != "Reshape" else editor.private_producer(before.input[0])
+        if value is None or last is None or layer is None or layer.op_type != "Gemm":
+            continue
+        weight = editor.constants[layer.input[1]].astype(np.float64)
+        aligned = value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
+        along = tuple(size if i == axis else 1 for i, size in enumerate(shape))
+        if aligned.shape != along or editor.shapes[last.output[0]] != shape or len(weight) != shape[axis]:
+            continue
+        bias = editor.constants[layer.input[2]].astype(np.float64) if len(layer.input) > 2 else np.zeros(len(weight))
+        scale = value.reshape(-1).astype(np.float64)
+        _set_parameters(editor, layer, weight * scale[:, None], bias * scale)
+        editor.remove([node])
+        editor.set_output(last, 0, node.output[0])
+
+
 def _fold_forward(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> bool:
     """Into the only reader, a Gemm. Not into a Conv: its padding zeros come after the affine map."""
     layer = editor.only_consumer(node.output[0])
