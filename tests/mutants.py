@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 
@@ -37,6 +38,7 @@ OPS = (
     "Nonsense",
 )  # fmt: skip
 TYPES = (*range(0, 17), 23, 99)
+MAX_REPLACED = 1 << 20  # values of a tensor that a mutation makes
 _TRANSPLANTED = 0.3  # of all changes
 
 
@@ -181,6 +183,8 @@ def replace_tensor(rng: random.Random, proto: onnx.ModelProto) -> None:
         shape = shape[1:]
     else:
         shape.insert(0, rng.choice((1, 2)))
+    if not all(0 <= size <= MAX_REPLACED for size in shape) or math.prod(shape) > MAX_REPLACED:
+        return  # an earlier change has declared it so
     dtype = rng.choice((np.float32, np.float32, np.int8, np.uint8, np.int32, np.int64, np.float64, np.bool_))
     values = np.full(shape, rng.choice((0, 1, 3, 100)), dtype)
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))

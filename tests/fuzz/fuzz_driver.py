@@ -55,10 +55,10 @@ def work(first: int, last: int, folder: Path) -> None:
 
     limit_this_process()
     for number in range(first, last):
+        print(json.dumps({"begin": number}), flush=True)
         suffix, data = fuzzed(number)
         path = folder / f"model{suffix}"
         path.write_bytes(data)
-        print(json.dumps({"begin": number}), flush=True)
         begin = time.process_time()
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         found: dict[str, Any] = {"end": number}
