@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, permutations
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -230,9 +232,21 @@ def broadcast_add(draw: Draw) -> Graph:
     return b.build()
 
 
+@st.composite
+def transpose(draw: Draw) -> Graph:
+    """From two to five axes, in every order that does not merge into fewer."""
+    sizes = draw(st.lists(st.integers(2, 5), min_size=2, max_size=5))
+    perms = [p for p in permutations(range(len(sizes))) if all(b != a + 1 for a, b in pairwise(p))]
+    b = GraphBuilder((prod(sizes),), zero=draw(zeros), seed=draw(seeds))
+    perm = draw(st.sampled_from(perms))
+    b.transpose(b.input, sizes, perm, tuple(sizes[axis] for axis in perm))
+    return b.build()
+
+
 STRATEGIES = {
     "conv": conv(), "pointwise": pointwise(), "depthwise": depthwise(), "fully_connected": fully_connected(),
     "add": add(), "avg_pool": avg_pool(), "max_pool": max_pool(), "softmax": softmax(), "lookup": lookup(),
+    "transpose": transpose(),
     "matmul": matmul(), "layer_norm": layer_norm(),
     "mul": mul(), "broadcast_add": broadcast_add(),
 }  # fmt: skip
