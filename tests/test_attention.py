@@ -78,6 +78,18 @@ def convnext() -> onnx.ModelProto:
     return b.build(b.gemm(b.node("Flatten", b.node("GlobalAveragePool", x)), 12, 5))
 
 
+def mixer() -> onnx.ModelProto:
+    """One layer mixes the tokens of each feature, one the features of each token."""
+    b, size, tokens = ModelBuilder((1, 3, 8, 8)), 12, 16
+    x = b.node("Reshape", b.conv(b.input, 3, size, 2, strides=[2, 2]), b.const([1, size, tokens], np.int64))
+    x = b.node("Transpose", x, perm=[0, 2, 1])
+    y = b.node("Transpose", layer_norm(b, x, size), perm=[0, 2, 1])
+    y = linear(b, b.node("Relu", linear(b, y, tokens, 20)), 20, tokens)
+    x = b.node("Add", x, b.node("Transpose", y, perm=[0, 2, 1]))
+    x = b.node("Add", x, linear(b, b.node("Relu", linear(b, layer_norm(b, x, size), size, 24)), 24, size))
+    return b.build(b.gemm(b.node("Reshape", x, b.const([1, size * tokens], np.int64)), size * tokens, 5))
+
+
 def compiled(proto: onnx.ModelProto, folder: Path, **options: object) -> Artifacts:
     onnx.save(proto, folder / "net.onnx")
     return compile_model(folder / "net.onnx", "stm32f746", folder / "out", **options)
@@ -108,6 +120,12 @@ def test_a_convnext(tmp_path: Path) -> None:
     assert "transpose" not in ops
 
 
+def test_an_mlp_mixer(tmp_path: Path) -> None:
+    ops = check(mixer(), tmp_path)
+    assert ops.count("conv2d") == 1 + 4
+    assert ops.count("transpose") == 2, "there and back, for the layers over tokens alone"
+
+
 def test_softmax_runs_over_any_axis(tmp_path: Path) -> None:
     b = ModelBuilder((1, 3, 6, 5))
     x = b.node("Softmax", b.conv(b.input, 3, 4, 3), axis=2)
@@ -129,3 +147,30 @@ def test_policies_train_what_lies_behind_the_last_norm_alone(tmp_path: Path) -> 
     """Every layer of this network has a norm behind it but the classifier."""
     with pytest.raises(UsageError, match=r"gradients reach no layer with weights .*layer_norm .*--policy none"):
         compiled(vit(), tmp_path, policy="tinytrain")
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_matmul_as_onnxruntime_quantises_it(per_channel: bool, tmp_path: Path) -> None:
+    """Weights with a scale for each output (their last axis) or one for all, over tokens; activations in uint8."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Samples(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(np.random.default_rng(0).standard_normal((4, 1, 3, 4, 4)).astype(np.float32))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(({"input": x} for x in self.left), None)
+
+    b = ModelBuilder((1, 3, 4, 4))
+    x = b.node("Reshape", b.conv(b.input, 3, 8, 1), b.const([1, 8, 16], np.int64))
+    x = b.node("Transpose", x, perm=[0, 2, 1])
+    q, k = (b.node("MatMul", x, b.const(b.random(8, 6))) for _ in range(2))
+    scores = b.node("Softmax", b.node("MatMul", q, b.node("Transpose", k, perm=[0, 2, 1])), axis=-1)
+    x = b.node("MatMul", scores, b.node("MatMul", x, b.const(b.random(8, 6))))
+    onnx.save(b.build(b.gemm(b.node("Reshape", x, b.const([1, 96], np.int64)), 96, 5)), tmp_path / "float.onnx")
+    quantize_static(
+        tmp_path / "float.onnx", tmp_path / "qdq.onnx", Samples(), quant_format=QuantFormat.QDQ,
+        per_channel=per_channel, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    ops = check(onnx.load(tmp_path / "qdq.onnx"), tmp_path)
+    assert (ops.count("matmul"), ops.count("conv2d"), ops.count("fully_connected")) == (2, 4, 1)
