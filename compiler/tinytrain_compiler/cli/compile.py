@@ -44,7 +44,7 @@ def compile_command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Compile MODEL (ONNX, float or QDQ) into int8 C for a board."""
+    """Compile MODEL (.onnx or .tflite, float or int8) into int8 C for a board."""
     from ..compile import compile_model
     from ..model_name import model_name
     from ..passes import PIPELINE

@@ -21,7 +21,7 @@ from .printing import bar, show
     "--float",
     "float_model",
     type=click.Path(path_type=Path, exists=True),
-    metavar="MODEL.onnx",
+    metavar="MODEL",
     help="With --data: compare top-1 with this float model.",
 )
 @json_option

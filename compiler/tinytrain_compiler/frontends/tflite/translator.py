@@ -365,6 +365,10 @@ class Translator:
         shape = tuple(shape[i] for i in TO_IMAGE) if image else shape
         self.finish(op, self.reshape(name, shape, label), image)
 
+    def quantized(self, index: int, name: str) -> str:
+        """A value between two nodes, quantised as a tensor of the file is."""
+        return self._quantized(self.tensor(index), name)
+
     def requantized(self, op: Operator, name: str, k: int = 0) -> str:
         """A value between two nodes of one operator, quantised as its output k is."""
         return self._quantized(self.tensor(op.outputs[k]), name)

@@ -83,7 +83,9 @@ def fully_connected(t: Translator, op: Operator) -> None:
         raise CannotTranslateError(f"its weights {weights} don't fit {values} inputs", "export the model again")
     bias = t.bias(op, op.inputs[2], weights[0]) if len(op.inputs) > 2 and op.inputs[2] >= 0 else None
     if values == weights[1]:
-        source = t.flat(x) if t.shape(x) == (1, values) else t.reshape(t.flat(x), (1, values), f"{t.label(op)}/input")
+        source = t.flat(x)
+        if t.shape(x) != (1, values):
+            source = t.quantized(x, t.reshape(source, (1, values), f"{t.label(op)}/input"))
         inputs = [source, t.weights(op, w, (0, 1))] + ([] if bias is None else [bias])
         y = t.activated(t.node("Gemm", inputs, t.label(op), transB=1), op)
         if t.shape(op.outputs[0]) == (1, weights[0]):
