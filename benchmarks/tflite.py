@@ -24,7 +24,7 @@ from tinytrain_compiler import compile_model
 from tinytrain_compiler.compiled import load_compiled
 from tinytrain_compiler.oracle import distances
 from tinytrain_compiler.quantize.calibration import load_calibration
-from tinytrain_compiler.quantize.input_bytes import quantize_samples, samples_shape
+from tinytrain_compiler.quantize.input_bytes import quantize_samples
 from tinytrain_compiler.targets.host import HostModel
 
 BOARD = "stm32f746"
@@ -86,8 +86,10 @@ def compiled_with_inputs(network: Network, models: Path, data: Path, folder: Pat
     pack = data / f"{network.pack}.npz" if network.pack else None
     mean, std = (network.mean,), (network.std,)
     compile_model(models / f"{network.file}.tflite", BOARD, folder, calibration=pack, mean=mean, std=std, name="net")
-    tensor = load_compiled(folder).graph.tensors[load_compiled(folder).graph.input]
-    return quantize_samples(load_calibration(pack, samples_shape(tensor), *mean, *std, limit=count).samples, tensor)
+    graph = load_compiled(folder).graph
+    layout = graph.sample_layout
+    samples = load_calibration(pack, layout.shape, *mean, *std, limit=count).samples
+    return quantize_samples(samples, graph.tensors[graph.input], layout)
 
 
 def rows(network: Network, models: Path, data: Path, folder: Path, count: int) -> Iterator[list[str]]:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx_models import ModelBuilder, small_cnn
 from PIL import Image
+from tflite_cases import file_of
 from tinytrain_compiler import compile_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,6 +93,7 @@ def deep_cnn() -> onnx.ModelProto:
 def write_stand_ins(folder: Path) -> None:
     """Everything that documented commands name, little: in `folder`, from which they run."""
     onnx.save(small_cnn(), folder / "model.onnx")
+    (folder / "model.tflite").write_bytes(file_of("network", "int8"))
     models, data = folder / "MODELS", folder / "DATA"
     models.mkdir()
     data.mkdir()

@@ -21,6 +21,7 @@ SCRIPTS = [c for c in COMMANDS if c.words[0] == "python"]
 # What stands for the words of a command of ours: (word, or what its option takes) -> a stand-in.
 FILES = {
     "model.onnx": "model.onnx", "MODEL.onnx": "model.onnx", "MODEL": "model.onnx",
+    "model.tflite": "model.tflite",
     "mynet": "DIR", "DIR": "DIR", "ear": "EAR", "images/": "images", "PACK.npz": "DATA/pack.npz",
     "pack.npz": "DATA/pack.npz", "FILE.npz": "DATA/pack.npz", "FILE.json": "DATA/episodes.json",
     "my_board.toml": "myboard.toml", "myboard.toml": "myboard.toml", "scheme.toml": "scheme.toml",
@@ -53,6 +54,7 @@ NEED_TORCH = (
     "examples/backbone/train.py",
     "examples/activity/train.py",
 )  # tests/test_optimizer_benchmark.py, and below
+NEED_LITERT = ("benchmarks/tflite.py",)  # tests/test_tflite.py
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,9 @@ def argv_of(command: Shown) -> list[str]:
         words[words.index("...") : words.index("...") + 1] = base
     arguments = [FILES.get(word, word) for word in words[2:]]
     needed = {"compile": ["model.onnx", "--board", "stm32f746"], "evaluate": ["DIR", "--pack", "DATA/pack.npz"]}
-    if words[1] in needed and not any(word.endswith(".onnx") or word in ("DIR", "EAR") for word in arguments):
+    if words[1] in needed and not any(
+        word.endswith((".onnx", ".tflite")) or word in ("DIR", "EAR") for word in arguments
+    ):
         arguments = [*needed[words[1]], *arguments]  # a code span that shows options alone
     help_only = bool({"-h", "--help"} & set(arguments))
     return [words[1], *arguments, *([] if help_only else SMALLER.get(words[1], []))]
@@ -102,7 +106,7 @@ def test_scripts_run(script: str, stand_ins: Path) -> None:
 @pytest.mark.parametrize("command", SCRIPTS, ids=lambda c: f"{c.where} {c.text}")
 def test_scripts_are_run_with_every_option_that_is_shown(command: Shown) -> None:
     script = command.words[1]
-    if script in NEED_TORCH:
+    if script in (*NEED_TORCH, *NEED_LITERT):
         return
     assert script in RECIPES, "give it a recipe"
     options = {word for word in command.words if word.startswith("--")}

@@ -6,8 +6,10 @@ The interpreter's answers stand in a golden file, since its package is no depend
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +213,31 @@ def test_ends_that_cannot_be_compiled(make: Any, says: str, tmp_path: Path) -> N
     with pytest.raises(UsageError) as caught:
         load_tflite(tmp_path / "net.tflite")
     assert says in str(caught.value)
+
+
+# -- the networks of MLPerf Tiny -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["kws_ref_model", "pretrainedResnet_quant", "vww_96_int8", "ad01_int8"])
+def test_mlperf_tiny_answers_as_tensorflow_lite_does(name: str, shared: Path, tmp_path: Path) -> None:
+    """Within one step, as the interpreter runs by default. On more inputs, one output in a thousand is farther off."""
+    pytest.importorskip("ai_edge_litert.interpreter")
+    benchmark: Any = module_at(Path(__file__).parents[1] / "benchmarks" / "tflite.py")
+    network = next(each for each in benchmark.NETWORKS if each.file == name)
+    models, data = shared / "models" / "mlperf_tiny", shared / "data"
+    inputs = benchmark.compiled_with_inputs(network, models, data, tmp_path / "net", 100)
+    ours = benchmark.our_outputs(tmp_path / "net", inputs)
+    theirs = benchmark.tflite_outputs(models / f"{name}.tflite", inputs, "default")
+    near = np.abs(ours.astype(int) - theirs) <= 1
+    assert near.mean() >= 0.998
+    assert (ours.argmax(1) == theirs.argmax(1)).all()
+
+
+def module_at(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
