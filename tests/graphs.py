@@ -25,6 +25,7 @@ from tinytrain_compiler.ops.matmul import MatMulAttributes
 from tinytrain_compiler.ops.max_pool import MaxPoolAttributes
 from tinytrain_compiler.ops.reshape import ReshapeAttributes
 from tinytrain_compiler.ops.softmax import SoftmaxAttributes
+from tinytrain_compiler.ops.transpose import TransposeAttributes
 from tinytrain_compiler.ops.window import Window
 from tinytrain_compiler.targets.host import HostLayout
 from tinytrain_compiler.training.scheme import Scheme
@@ -129,6 +130,13 @@ class GraphBuilder:
         scale = scale or 1.2 * max(self.tensors[t].quantization.scale for t in (a, b))
         q = Quantization(scale, zero)
         return self._add("add", (a, b), self.tensors[a].shape, q, AddAttributes(*limits), name=name)
+
+    def transpose(
+        self, x: str, sizes: Sequence[int], perm: Sequence[int], shape: Shape, name: str | None = None
+    ) -> str:
+        """The input's memory as an array of these sizes, its axes permuted, in this shape."""
+        attributes = TransposeAttributes(tuple(sizes), tuple(perm))
+        return self._add("transpose", (x,), shape, self.tensors[x].quantization, attributes, name=name)
 
     def avg_pool(
         self,

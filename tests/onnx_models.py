@@ -47,14 +47,14 @@ class ModelBuilder:
         x: str,
         cin: int,
         cout: int,
-        kernel: int | tuple[int, int] = 3,
+        kernel: int | tuple[int, ...] = 3,
         group: int = 1,
         bias: bool = True,
         **attrs: Any,
     ) -> str:
-        kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
-        fan_in = cin // group * kh * kw
-        inputs = [x, self.const(self.random(cout, cin // group, kh, kw, scale=fan_in**-0.5))]
+        size = (kernel, kernel) if isinstance(kernel, int) else kernel
+        fan_in = cin // group * int(np.prod(size))
+        inputs = [x, self.const(self.random(cout, cin // group, *size, scale=fan_in**-0.5))]
         if bias:
             inputs.append(self.const(self.random(cout, scale=0.1)))
         return self.node("Conv", *inputs, group=group, **attrs)

@@ -121,6 +121,8 @@ def test_the_version_stands_for_these_attributes() -> None:
             *limits,
         ],
         "max_pool": ["window", *limits],
+        "broadcast_add": ["low", "high", "operand_scale", "operand_zero", "sign_a", "sign_b"],
+        "mul": ["low", "high", "operand_scale", "operand_zero"],
         "reshape": [],
         "softmax": ["axis", *limits],
         "transpose": ["sizes", "perm"],

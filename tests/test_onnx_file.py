@@ -145,8 +145,8 @@ def test_dynamic_shapes_are_named_with_the_fix(tmp_path: Path) -> None:
 def test_batch_and_rank(tmp_path: Path) -> None:
     b = ModelBuilder((8, 3, 8, 8))
     assert "so batch 8" in error_of(save(b.build(b.conv(b.input, 3, 4)), tmp_path))
-    b = ModelBuilder((1, 3, 8))
-    assert "has 3 dimensions" in error_of(save(b.build(b.node("Relu", b.input)), tmp_path))
+    b = ModelBuilder((1, 3, 8, 2, 2, 2))
+    assert "has 6 dimensions" in error_of(save(b.build(b.node("Relu", b.input)), tmp_path))
 
 
 @pytest.mark.parametrize(("elem", "name"), [(TensorProto.DOUBLE, "float64"), (TensorProto.UINT8, "uint8")])

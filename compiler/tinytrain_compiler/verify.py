@@ -13,7 +13,7 @@ from .compiled import CompiledModel
 from .frontends import float_outputs
 from .ops import Int8
 from .oracle import STEPS, Oracle, distances, operator_distances
-from .quantize.calibration import load_calibration
+from .quantize.calibration import load_samples
 from .quantize.input_bytes import quantize_samples
 from .reference import run
 from .targets.host import HostModel
@@ -89,7 +89,7 @@ def verify_on_data(
     Pixels are normalised as the model was compiled.
     """
     tensor, layout = model.graph.tensors[model.graph.input], model.graph.sample_layout
-    samples = load_calibration(data, layout.shape, model.mean, model.std, limit=2**31).samples
+    samples = load_samples(data, layout, model.mean, model.std, limit=2**31).samples
     found: dict[str, Any] = {"inputs": len(samples)}
     labels = _labels(data)
     inputs = quantize_samples(samples, tensor, layout)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..compiled import CompiledModel
 from ..errors import UsageError
 from ..ops import Int8
-from ..quantize.calibration import fit_floats, pixels_to_input
+from ..quantize.calibration import channels_first, fit_floats, in_file_order, pixels_to_input
 from ..quantize.input_bytes import quantize_samples
 
 FLOAT_KEYS = ("mfcc", "signals")  # looked for by name before any other float array
@@ -132,7 +132,7 @@ def to_inputs(pack: Pack, indices: Sequence[int], model: CompiledModel) -> Int8:
     have the input's shape, up to dimensions of 1, or be channels last. Raises UsageError where they don't fit.
     """
     tensor, layout = model.graph.tensors[model.graph.input], model.graph.sample_layout
-    shape = layout.shape
+    shape = channels_first(layout)
     chosen = list(indices)
     if pack.is_images:
         try:
@@ -149,4 +149,4 @@ def to_inputs(pack: Pack, indices: Sequence[int], model: CompiledModel) -> Int8:
         if not np.isfinite(fitted).all():
             raise UsageError(f"{pack.source}: holds NaN or infinity; remove those samples")
         samples = fitted
-    return quantize_samples(samples, tensor, layout).reshape(-1, *tensor.shape)
+    return quantize_samples(in_file_order(samples, layout), tensor, layout).reshape(-1, *tensor.shape)

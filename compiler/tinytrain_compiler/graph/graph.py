@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .layout import Layout
+from .layout import MAX_RANK, Layout
 from .quantization import Quantization
-
-MAX_RANK = 6  # axes of a tensor
 
 
 class GraphError(AssertionError):

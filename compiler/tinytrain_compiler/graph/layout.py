@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
 
+MAX_RANK = 6  # axes of a tensor on the device
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -33,11 +35,14 @@ class Layout:
     def of_axes(cls, shape: Sequence[int], axes: Sequence[int]) -> Layout:
         """Whole axes of the file in another order: `axes` names all of them, outermost in memory first.
 
-        The device's shape has them in that order, without a first axis of the file that is 1, the batch.
+        The device's shape has them in that order, without a first axis of the file that is 1, the batch; of more than
+        MAX_RANK the outermost are one.
         """
         shape = tuple(shape)
         kept = [axis for axis in axes if axis > 0 or shape[0] != 1 or len(shape) == 1]
         device = tuple(shape[axis] for axis in kept) or (1,)
+        while len(device) > MAX_RANK:
+            device = (device[0] * device[1], *device[2:])
         return cls(shape, device, *_merged(shape, axes))
 
     @classmethod
@@ -97,6 +102,11 @@ class Layout:
         sizes, order = source
         place = {atom: i for i, atom in enumerate(order)}
         return _merged([sizes[atom] for atom in order], [place[atom] for atom in target[1]])
+
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether the file has the axes of an image in the device's order, (1, H, W, C)."""
+        return len(self.shape) == 4 and self.is_row_major and not self.same_order(Layout.image(self.shape))
 
     @property
     def axes(self) -> tuple[int, ...] | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
+from ..graph import Layout
 from .noise import noise_pixels
 from .normalization import normalization
 
@@ -49,8 +51,24 @@ class CalibrationData:
     std: Numbers = 127.5
     limit: int = 256
 
-    def load(self, input_shape: Sequence[int]) -> Calibration:
-        return load_calibration(self.source, input_shape, self.mean, self.std, self.limit)
+    def load(self, layout: Layout) -> Calibration:
+        return load_samples(self.source, layout, self.mean, self.std, self.limit)
+
+
+def load_samples(source: Path | None, layout: Layout, mean: Numbers, std: Numbers, limit: int) -> Calibration:
+    """As load_calibration, for an input that lies like this: also for images that the file has channels last."""
+    found = load_calibration(source, channels_first(layout), mean, std, limit)
+    return replace(found, samples=in_file_order(found.samples, layout))
+
+
+def channels_first(layout: Layout) -> tuple[int, ...]:
+    """The shape of an input's samples in the file, of images as (1, C, H, W) whatever the file has."""
+    return tuple(layout.shape[axis] for axis in (0, 3, 1, 2)) if layout.is_channels_last else layout.shape
+
+
+def in_file_order(samples: Floats, layout: Layout) -> Floats:
+    """Samples in the shape of channels_first as the file has them."""
+    return np.ascontiguousarray(samples.transpose(0, 2, 3, 1)) if layout.is_channels_last else samples
 
 
 def load_calibration(
@@ -107,13 +125,14 @@ def pixels_to_input(images: Pixels, input_shape: Sequence[int], mean: Numbers, s
         images = images[..., None]
     if images.ndim != 4 or images.dtype != np.uint8 or 0 in images.shape:
         raise UsageError(f"images must be a uint8 array (N, H, W, C) or (N, H, W), not {images.dtype} {images.shape}")
-    if len(input_shape) == 2:
-        if images[0].size != input_shape[1]:
+    if len(input_shape) != 4:
+        values = prod(input_shape[1:])
+        if images[0].size != values:
             raise UsageError(
                 f"images of {images[0].size} values {images.shape[1:]} do not fit the model's input "
-                f"{tuple(input_shape)}; give them {input_shape[1]} values"
+                f"{tuple(input_shape)}; give them {values} values"
             )
-        return _normalize(images.transpose(0, 3, 1, 2).reshape(len(images), -1), input_shape, mean, std)
+        return _normalize(images.transpose(0, 3, 1, 2).reshape(len(images), *input_shape[1:]), input_shape, mean, std)
     _, channels, height, width = input_shape
     images = _with_channels(images, channels)
     if images.shape[1:3] != (height, width):
@@ -251,12 +270,12 @@ def _read_arrays(file: Path) -> dict[str, NDArray[Any]]:
 
 
 def fit_floats(array: NDArray[Any], input_shape: Sequence[int], chosen: list[int]) -> Floats | None:
-    """Samples in the input's shape where the array has it up to dimensions of 1, or as (N, H, W, C); else None."""
+    """Samples in the input's shape where the array has it up to dimensions of 1, or channels last; else None."""
     shape, wanted = array.shape[1:], tuple(input_shape[1:])
     if [n for n in shape if n != 1] == [n for n in wanted if n != 1]:
         return np.ascontiguousarray(array[chosen].reshape(-1, *wanted), dtype=np.float32)
-    if len(wanted) == 3 and shape == (*wanted[1:], wanted[0]):
-        return np.ascontiguousarray(array[chosen].transpose(0, 3, 1, 2), dtype=np.float32)
+    if len(wanted) in (2, 3) and shape == (*wanted[1:], wanted[0]):
+        return np.ascontiguousarray(np.moveaxis(array[chosen], -1, 1), dtype=np.float32)
     return None
 
 

@@ -22,10 +22,10 @@ Floats = NDArray[np.float64]
 
 
 def noise_pixels(shape: Sequence[int], seed: int, count: int = IMAGES) -> NDArray[np.uint8]:
-    """uint8 (count, *shape), shape (C, H, W) or (F,); each sample reaches from 0 to 255. Same seed, same bytes."""
+    """uint8 (count, *shape), shape (C, *pixels) or (F,); each sample reaches from 0 to 255. Same seed, same bytes."""
     rng = np.random.default_rng(seed)
-    size = tuple(shape[1:]) if len(shape) == 3 else tuple(shape)
-    channels = shape[0] if len(shape) == 3 else 1
+    size = tuple(shape[1:]) if len(shape) > 1 else tuple(shape)
+    channels = shape[0] if len(shape) > 1 else 1
     samples = np.empty((count, channels, *size), dtype=np.uint8)
     for i in range(count):
         # Amplitude falls with frequency**slope: 1 for most scenes, less for texture, more for sky and walls.

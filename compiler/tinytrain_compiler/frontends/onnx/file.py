@@ -20,6 +20,7 @@ from .external import load_external_data
 from .float_passes.edit import GraphEditor, static_shape
 from .float_passes.fold_constants import fold_constants
 from .float_passes.identities import remove_identities
+from .float_passes.transposes import transposes_first
 from .functions import inline_functions
 from .interface import check_interface, check_opset, check_type, modernize
 from .names import check_texts, make_legible
@@ -113,6 +114,7 @@ def _prepare(proto: onnx.ModelProto, file: str) -> tuple[onnx.ModelProto, list[s
     proto = fold_constants(proto)
     editor = GraphEditor(proto)
     remove_identities(editor)
+    transposes_first(editor)
     editor.remove_unused()
     editor.refresh()
     notes += to_qdq(proto)

@@ -16,6 +16,7 @@ MIN_OPSET = 7  # the first one with today's broadcasting
 OLDEST_READ = 11  # what is older is brought to OPSET: attributes have become inputs since
 FIRST_WITH_AXES = 13  # of scales: DequantizeLinear had one scale a tensor before
 OPSET = 17
+MAX_INPUT_RANK = 5
 
 
 def check_opset(proto: onnx.ModelProto) -> None:
@@ -87,10 +88,10 @@ def _fix_batch(info: onnx.ValueInfoProto, file: str) -> list[str]:
     shape = info.type.tensor_type.shape
     dims = list(shape.dim)
     name = shown(info.name)
-    if len(dims) not in (2, 4):
+    if not 2 <= len(dims) <= MAX_INPUT_RANK:
         raise UsageError(
-            f"input '{name}' has {len(dims)} dimensions, supported are 4 (1, channels, height, width) "
-            "and 2 (1, features); export the model with such an input"
+            f"input '{name}' has {len(dims)} dimensions, supported are 2 to {MAX_INPUT_RANK}, the first of them the "
+            "batch, such as (1, features) and (1, channels, height, width); export the model with such an input"
         )
     dynamic = [i for i, d in enumerate(dims) if not d.HasField("dim_value") or d.dim_value <= 0]
     if any(i > 0 for i in dynamic):

@@ -25,6 +25,7 @@ from ...ops import operator_of, registered
 from ...ops.lookup import LookupAttributes
 from ...ops.weighted import check_precision
 from .float_passes.edit import GraphEditor
+from .input_layout import input_layout
 from .layout import Activation, Arranger
 from .scales import along, scales_of
 from .segments import NotFiniteError, Segment, find_segments, table_of
@@ -108,7 +109,7 @@ class QdqImporter:
 
     def run(self) -> Graph:
         (graph_input,) = [v.name for v in self.proto.graph.input if v.name not in self.initializers]
-        self.inputs[graph_input] = input_layout = Layout.image(self.dims[graph_input])
+        self.inputs[graph_input] = layout = input_layout(self.proto)
         refused: set[str] = set()
         for node in self.proto.graph.node:
             if refused.intersection(node.input):  # would only repeat the complaint
@@ -124,7 +125,7 @@ class QdqImporter:
         output, output_layout = self._output(self.proto.graph.output[0].name)
         graph = Graph(
             self.input, output, self._features(output), self.graph.tensors, self.graph.nodes, self.graph.origins,
-            input_layout, output_layout,
+            layout, output_layout,
         )  # fmt: skip
         verify(graph, after="import")
         _check_arithmetic(graph)
@@ -403,7 +404,9 @@ def natural(layout: Layout) -> Layout:
     Images have their channels innermost, also those of one pixel.
     """
     shape = layout.shape
-    for usual in ([Layout.image(shape)] if len(shape) == 4 else []) + [Layout.row_major(shape)]:
+    images = [Layout.image(shape)] if len(shape) in (3, 4) else []
+    plain = Layout.row_major(shape)
+    for usual in (*images, plain) if len(shape) == 4 else (plain, *images):
         if usual.same_order(layout):
             return usual
     axes = layout.axes

@@ -13,7 +13,8 @@ from ...graph.outline import LayerOutline
 from ...quantize.calibration import Calibration, CalibrationData
 from ..imported import ImportedModel
 from .canonicalize import canonicalize
-from .file import LoadedModel, input_shape, is_quantized, load_model
+from .file import LoadedModel, is_quantized, load_model
+from .input_layout import input_layout
 from .oracle import OnnxOracle, OrtSession
 from .outline import outline
 from .qdq import import_qdq
@@ -44,7 +45,7 @@ def import_loaded(
     check_supported(loaded.proto)
     check(outline(loaded.proto))
     progress("reading calibration data")
-    samples = calibration.load(input_shape(loaded.proto))
+    samples = calibration.load(input_layout(loaded.proto))
     notes = list(loaded.notes)
     if is_quantized(loaded.proto):
         qdq, agreement = with_scalar_scales(loaded.proto), None

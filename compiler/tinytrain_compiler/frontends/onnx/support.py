@@ -24,7 +24,8 @@ from .segments import ACTIVATIONS, COMBINATIONS, lonely
 _ANY_RANK = frozenset(
     {
         *RESHAPES, "Transpose", "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear", "MatMul", "Softmax",
-        "LayerNormalization", "Add", "Sub", "Mul", "Div", "Relu", "Clip", *ACTIVATIONS, *COMBINATIONS,
+        "LayerNormalization", "Add", "Sub", "Mul", "Div", "Relu", "Clip", "ReduceMean", "ReduceMax", *ACTIVATIONS,
+        *COMBINATIONS,
     }
 )  # fmt: skip
 
@@ -114,8 +115,8 @@ def _findings(c: Context, opset: int) -> Findings:
     if not found and c.output_shape() is None and None not in shapes:
         yield f"its inputs of shapes {', '.join(map(str, shapes))} don't fit together", "export the model again"
     shape = next((c.shape(i) for i in range(len(c.node.input)) if c.has(i) and not c.is_constant(i)), None)
-    if c.node.op_type not in _ANY_RANK and shape is not None and len(shape) not in (2, 4):
-        yield f"its input has {len(shape)} dimensions {shape}", "reshape it to (1, C, H, W) or (1, F)"
+    if c.node.op_type not in _ANY_RANK and shape is not None and len(shape) not in (2, 3, 4):
+        yield f"its input has {len(shape)} dimensions {shape}", "reshape it to (1, C, H, W), (1, C, L) or (1, F)"
 
 
 def _dry_run(proto: onnx.ModelProto) -> None:

@@ -26,7 +26,7 @@ def clip_limits(node: onnx.NodeProto, editor: GraphEditor) -> tuple[float, float
 
 
 def hoist_activations(editor: GraphEditor) -> None:
-    """Move Relu and Clip in front of MaxPool and Reshape, which commute with any monotone function.
+    """Move Relu and Clip in front of MaxPool, Reshape and Transpose, which commute with any monotone function.
 
     There they become the clip limits of the layer, and pooling keeps the scale of its input.
     """
@@ -36,7 +36,7 @@ def hoist_activations(editor: GraphEditor) -> None:
             _activations_first(editor, _run(editor, node))
 
 
-_COMMUTING = ("Relu", "Clip", "MaxPool", "Reshape")
+_COMMUTING = ("Relu", "Clip", "MaxPool", "Reshape", "Transpose")
 
 
 def _run(editor: GraphEditor, head: onnx.NodeProto) -> list[onnx.NodeProto]:

@@ -160,16 +160,17 @@ def reciprocal_constants(editor: GraphEditor) -> None:
 
 def _own_layer(editor: GraphEditor, node: onnx.NodeProto, affine: Affine) -> None:
     channels = len(affine.scale)
-    image = len(editor.shapes[affine.source]) == 4
+    pixels = len(editor.shapes[affine.source]) - 2  # axes of them
+    image = pixels > 0
     if not image and channels**2 > MAX_ELEMENTS:
         reason = f"as a layer of its own, which scales {channels:,} features, it would need {channels**2:,} weights"
         raise UnsupportedModelError([Problem(node.name, node.op_type, reason, "fold it into a layer before export")])
-    weight = affine.scale.reshape(-1, 1, 1, 1) if image else np.diag(affine.scale)
+    weight = affine.scale.reshape(-1, 1, *(1,) * pixels) if image else np.diag(affine.scale)
     parameters = [
         editor.add_constant(f"{node.output[0]}_weight", weight.astype(np.float32)),
         editor.add_constant(f"{node.output[0]}_bias", affine.shift.astype(np.float32)),
     ]
-    extra = {"group": channels, "kernel_shape": [1, 1]} if image else {"transB": 1}
+    extra = {"group": channels, "kernel_shape": [1] * pixels} if image else {"transB": 1}
     op = "Conv" if image else "Gemm"
     inputs = [affine.source, *parameters]
     editor.replace(node, [helper.make_node(op, inputs, [node.output[0]], name=node.name, **extra)])

@@ -18,14 +18,14 @@ from ..float_passes.matmul import as_bias
 from ..qdq_importer import Pending, QdqImporter, UnsupportedNodeError, builder
 from ..rule import Context, Findings, support_rule
 from .attention import matmul_of_activations
-from .demands import need_constant, need_rank
+from .demands import need_constant, need_image, need_rank
 from .windows import checked_window, node_window
 
 
 @support_rule("Conv")
 def _conv(c: Context) -> Findings:
-    """2-D, any kernel, strides, pads, auto_pad, dilations and groups (depthwise too); constant weights and bias."""
-    yield from need_rank(c, 4)
+    """1-D and 2-D, any kernel, strides, pads, auto_pad, dilations, groups (depthwise too); constant weights, bias."""
+    yield from need_image(c)
     yield from need_constant(c, 1, "weight")
     yield from need_constant(c, 2, "bias")
 
@@ -71,9 +71,11 @@ def conv(importer: QdqImporter, node: onnx.NodeProto) -> Pending:
     attrs = attributes(node)
     x = importer.image(node.input[0])
     weights = importer.integer_weights(node.input[1], axis=0)
-    w = weights.values.transpose(0, 2, 3, 1).astype(np.int8)  # OIHW -> OHWI
+    kernel = weights.values.shape[2:]
+    images = weights.values.reshape(*weights.values.shape[:2], -1, kernel[-1])
+    w = images.transpose(0, 2, 3, 1).astype(np.int8)  # OIHW -> OHWI
     out = Layout.image(importer.shape(node.output[0]))
-    window = checked_window(node_window(attrs, (w.shape[1], w.shape[2]), *x.shape[:2]), x.shape, out.device)
+    window = checked_window(node_window(attrs, kernel, *x.shape[:2]), x.shape, out.device)
     groups = attrs.get("group", 1)
     depthwise = groups == x.shape[2] == len(w) and groups > 1
     bias = importer.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
