@@ -77,6 +77,10 @@ typedef struct tt_lookup_params {
     const int8_t *table; /* 256 entries, by the input byte read as unsigned */
 } tt_lookup_params;
 
+typedef struct tt_concat_params {
+    const int8_t *tables; /* 256 entries each, by the input byte read as unsigned */
+} tt_concat_params;
+
 typedef struct tt_softmax_params {
     const uint32_t *table; /* 256 exponentials */
     int32_t factor, output_zero;

@@ -199,9 +199,29 @@ def _reshape(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
         yield index, Fraction(int(flat[i])), Fraction(0)
 
 
+def _take(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    for index in np.ndindex(graph.tensors[node.output].shape):
+        at = tuple(some[i] if some else i for i, some in zip(index, node.attributes.indices, strict=True))
+        value = node.attributes.fill if -1 in at else int(inputs[0][at])
+        yield index, Fraction(value), Fraction(0)
+
+
+def _concat(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    axis, first = node.attributes.axis, 0
+    for name, values in zip(node.inputs, inputs, strict=True):
+        ratio = _scale(graph, name) / _scale(graph, node.output)
+        for index in np.ndindex(values.shape):
+            distance = int(values[index]) - _zero(graph, name)
+            error = abs(distance) * max(Fraction(1, 2**32), ratio / 2**30)
+            placed = (*index[:axis], index[axis] + first, *index[axis + 1 :])
+            yield placed, distance * ratio + _zero(graph, node.output), error
+        first += values.shape[axis]
+
+
 _OPERATORS = {
     "conv2d": _conv, "depthwise_conv2d": _conv, "fully_connected": _fully_connected, "add": _add,
     "avg_pool": _avg_pool, "max_pool": _max_pool, "lookup": _lookup, "softmax": _softmax, "reshape": _reshape,
     "matmul": _matmul, "layer_norm": _layer_norm,
     "mul": _mul, "broadcast_add": _broadcast_add,
+    "take": _take, "concat": _concat,
 }  # fmt: skip

@@ -17,6 +17,7 @@ from tinytrain_compiler.ops.add import AddAttributes
 from tinytrain_compiler.ops.avg_pool import AvgPoolAttributes
 from tinytrain_compiler.ops.broadcast import BroadcastAttributes
 from tinytrain_compiler.ops.broadcast_add import BroadcastAddAttributes
+from tinytrain_compiler.ops.concat import ConcatAttributes
 from tinytrain_compiler.ops.conv2d import Conv2dAttributes
 from tinytrain_compiler.ops.fully_connected import FullyConnectedAttributes
 from tinytrain_compiler.ops.layer_norm import LayerNormAttributes
@@ -25,6 +26,7 @@ from tinytrain_compiler.ops.matmul import MatMulAttributes
 from tinytrain_compiler.ops.max_pool import MaxPoolAttributes
 from tinytrain_compiler.ops.reshape import ReshapeAttributes
 from tinytrain_compiler.ops.softmax import SoftmaxAttributes
+from tinytrain_compiler.ops.take import TakeAttributes
 from tinytrain_compiler.ops.transpose import TransposeAttributes
 from tinytrain_compiler.ops.window import Window
 from tinytrain_compiler.targets.host import HostLayout
@@ -257,6 +259,24 @@ class GraphBuilder:
         """No shape: a vector."""
         tensor = self.tensors[x]
         return self._add("reshape", (x,), shape or (tensor.bytes,), tensor.quantization, ReshapeAttributes(), name=name)
+
+    def take(self, x: str, *indices: Sequence[int], fill: int = 0, name: str | None = None) -> str:
+        """An index list an axis; an empty one is the whole axis."""
+        tensor = self.tensors[x]
+        shape = tuple(len(some) or size for some, size in zip(indices, tensor.shape, strict=True))
+        attributes = TakeAttributes(tuple(map(tuple, indices)), fill)
+        return self._add("take", (x,), shape, tensor.quantization, attributes, name=name)
+
+    def concat(
+        self, *inputs: str, axis: int, scale: float | None = None, zero: int = 3, limits: Limits = ALL,
+        name: str | None = None,
+    ) -> str:  # fmt: skip
+        """No scale: scale and zero point of the first input."""
+        tensors = [self.tensors[x] for x in inputs]
+        shape = list(tensors[0].shape)
+        shape[axis] = sum(tensor.shape[axis] for tensor in tensors)
+        q = Quantization(scale, zero) if scale else tensors[0].quantization
+        return self._add("concat", inputs, tuple(shape), q, ConcatAttributes(axis, *limits), name=name)
 
     # -- internals -------------------------------------------------------------------------------
 

@@ -136,7 +136,18 @@ def gated() -> Graph:
     return b.build(b.fully_connected(b.reshape(x), 4), middle)
 
 
+def moves() -> Graph:
+    """Two halves of the channels, one resized, reversed and padded, put together again in another scale."""
+    b = GraphBuilder((7, 6, 6), zero=-20, seed=9)
+    x = b.conv2d(b.input, 10, THREE, **SAME3)
+    half = b.take(x, [], [], range(5))
+    other = b.take(x, [0, 0, 1, 1, 2, 2, 3], [5, 4, 3, 2, 1, -1], [9, 7, 5, 5], fill=-20)
+    x = middle = b.concat(half, b.conv2d(other, 7), b.lookup(half), axis=2, scale=0.2, limits=(3, 127))
+    x = b.concat(b.take(x, [-1, -1], [], [], fill=3), x, axis=0)
+    return b.build(b.conv2d(x, 4, limits=(-128, 100)), middle)
+
+
 NETWORKS: dict[str, Callable[[], Graph]] = {
     function.__name__: function
-    for function in (mobile, odd_shapes, few_pixels, wide, keywords, vectors, grouped, pools, attention, gated)
+    for function in (mobile, odd_shapes, few_pixels, wide, keywords, vectors, grouped, pools, attention, gated, moves)
 }

@@ -243,12 +243,55 @@ def transpose(draw: Draw) -> Graph:
     return b.build()
 
 
+def index_list(draw: Draw, size: int) -> list[int]:
+    """The whole axis, a slice in either direction, repeated neighbours, padding, or any indices."""
+    kind = draw(st.sampled_from(["whole", "whole", "slice", "slice", "back", "repeat", "pad", "any"]))
+    first, step = draw(st.integers(0, size - 1)), draw(st.integers(1, 3))
+    if kind == "slice":
+        return list(range(first, draw(st.integers(first + 1, size)), step))
+    if kind == "back":
+        return list(range(first, -1, -step))
+    if kind == "repeat":
+        return [i for i in range(size) for _ in range(step)]
+    if kind == "pad":
+        return [-1] * first + list(range(size)) + [-1] * draw(st.integers(0, 2))
+    return draw(st.lists(st.integers(-1, size - 1), min_size=1, max_size=9)) if kind == "any" else []
+
+
+@st.composite
+def take(draw: Draw) -> Graph:
+    shape = draw(st.sampled_from([(1,), (40,), (5, 3, 3), (1, 1, 7), (4, 6, 8), (3, 1, 5), (7, 4, 1)]))
+    b = GraphBuilder(shape, zero=draw(zeros), seed=draw(seeds))
+    b.take(b.input, *(index_list(draw, size) for size in shape), fill=draw(zeros))
+    return b.build()
+
+
+@st.composite
+def concat(draw: Draw) -> Graph:
+    """Two to five parts of sizes and scales of their own along any axis; a tensor and itself."""
+    shape = draw(st.sampled_from([(3,), (64,), (5, 3, 3), (1, 1, 6), (2, 4, 5)]))
+    b = GraphBuilder(shape, zero=draw(zeros), seed=draw(seeds))
+    axis = draw(st.integers(0, len(shape) - 1))
+    parts = [b.input]
+    for _ in range(draw(st.integers(1, 4))):
+        part = b.input
+        if draw(st.booleans()):
+            part = b.lookup(part, ratio=draw(st.sampled_from([0.03, 0.5, 1.0, 4.0])), zero=draw(zeros))
+        if draw(st.booleans()):
+            part = b.take(part, *([*range(draw(st.integers(1, n)))] if i == axis else [] for i, n in enumerate(shape)))
+        parts.append(part)
+    scale = draw(st.sampled_from([None, 0.02, 0.05, 0.3]))
+    b.concat(*draw(st.permutations(parts)), axis=axis, scale=scale, zero=draw(zeros), limits=draw(limits))
+    return b.build()
+
+
 STRATEGIES = {
     "conv": conv(), "pointwise": pointwise(), "depthwise": depthwise(), "fully_connected": fully_connected(),
     "add": add(), "avg_pool": avg_pool(), "max_pool": max_pool(), "softmax": softmax(), "lookup": lookup(),
     "transpose": transpose(),
     "matmul": matmul(), "layer_norm": layer_norm(),
     "mul": mul(), "broadcast_add": broadcast_add(),
+    "take": take(), "concat": concat(),
 }  # fmt: skip
 
 

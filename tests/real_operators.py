@@ -122,11 +122,26 @@ def _same(node: Node, inputs: Sequence[Floats], weights: Floats | None, shape: t
     return inputs[0]
 
 
+def _take(node: Node, inputs: Sequence[Floats], weights: Floats | None, shape: tuple[int, ...]) -> Floats:
+    (x,) = inputs
+    y = np.zeros((len(x), *shape))
+    for index in np.ndindex(shape):
+        at = [some[i] if some else i for i, some in zip(index, node.attributes.indices, strict=True)]
+        if min(at) >= 0:
+            y[(slice(None), *index)] = x[(slice(None), *at)]
+    return y
+
+
+def _concat(node: Node, inputs: Sequence[Floats], weights: Floats | None, shape: tuple[int, ...]) -> Floats:
+    return np.concatenate(inputs, node.attributes.axis + 1)
+
+
 _OPERATORS: dict[str, Callable[..., Floats]] = {
     "conv2d": _conv, "depthwise_conv2d": _conv, "fully_connected": _fully_connected, "add": _add,
     "avg_pool": _avg_pool, "max_pool": _max_pool, "reshape": _same, "lookup": _same,
     "mul": _mul, "broadcast_add": _broadcast_add,
     "transpose": _transpose,
+    "take": _take, "concat": _concat,
 }  # fmt: skip
 
 

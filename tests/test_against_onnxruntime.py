@@ -87,8 +87,67 @@ def gates(b: ModelBuilder) -> str:
     return b.node("Sigmoid", b.gemm(b.node("Flatten", b.node("GlobalAveragePool", x)), 8, 6))
 
 
+def moves(b: ModelBuilder) -> str:
+    """Split, Concat of several scales along channels and rows, slices in both directions, padding in every mode."""
+    x = b.conv(b.input, 3, 7, 3, pads=[1, 1, 1, 1])
+    parts = b.const([3, 4], np.int64)
+    left = b.node("Split", x, parts, outputs=2, axis=1)
+    right = b.nodes[-1].output[1]
+    x = b.node("Relu", b.node("Concat", b.conv(left, 3, 5, 1), right, left, axis=1))
+    ints = [b.const(values, np.int64) for values in ([9, 0], [-20, 100], [2, 3], [-2, 3])]
+    x = b.node("Concat", x, b.node("Slice", x, *ints[:2], ints[2], b.const([-2, 1], np.int64)), axis=-2)
+    x = b.node("Gather", x, b.const([4, 0, -1, 7, 7], np.int64), axis=1)
+    for mode, pads in (("reflect", [0, 0, 1, 2, 0, 0, 3, 0]), ("edge", [0, 0, 0, 3, 0, 0, 1, 1])):
+        x = b.node("Pad", x, b.const(pads, np.int64), mode=mode)
+    x = b.node("Pad", x, b.const([0, 0, -1, 1, 0, 1, 1, -1], np.int64), b.const(0.125))
+    return b.conv(b.node("Pad", x, b.const([0, 0, 1, 1, 0, 0, 0, 2], np.int64)), 6, 4, 3)
+
+
+def resized(b: ModelBuilder) -> str:
+    """Nearest neighbours by several rules, up and down, and pixels shuffled into channels and back."""
+    x = b.conv(b.input, 3, 8, 1)
+    parts = [b.node("Resize", x, "", b.const([1, 1, 2, 1.5]), nearest_mode="floor",
+                    coordinate_transformation_mode="asymmetric")]  # fmt: skip
+    for mode, nearest in (("half_pixel", "round_prefer_floor"), ("align_corners", "round_prefer_ceil"),
+                          ("pytorch_half_pixel", "ceil")):  # fmt: skip
+        sizes = b.const([1, 8, 18, 21], np.int64)
+        how = {"nearest_mode": nearest, "coordinate_transformation_mode": mode}
+        parts.append(b.node("Resize", x, "", "", sizes, **how))
+    x = b.conv(b.node("Concat", *parts, axis=1), 32, 8, 1)
+    x = b.node("Resize", x, "", "", b.const([1, 8, 6, 10], np.int64))
+    x = b.conv(b.node("SpaceToDepth", x, blocksize=2), 32, 12, 1)
+    x = b.node("Concat", b.node("DepthToSpace", x, blocksize=2),
+               b.node("DepthToSpace", x, blocksize=2, mode="CRD"), axis=1)  # fmt: skip
+    return b.conv(x, 6, 4, 1)
+
+
+def shuffled(b: ModelBuilder) -> str:
+    """A ShuffleNet unit: halves of the channels, one convolved, joined, and shuffled by reshapes and a transpose."""
+    x = b.node("Relu", b.conv(b.input, 3, 8, 3, pads=[1, 1, 1, 1]))
+    for _ in range(2):
+        left = b.node("Split", x, b.const([4, 4], np.int64), outputs=2, axis=1)
+        y = b.node("Relu", b.conv(b.nodes[-1].output[1], 4, 4, 1))
+        y = b.conv(y, 4, 4, 3, group=4, pads=[1, 1, 1, 1])
+        x = b.node("Concat", left, b.node("Relu", b.conv(y, 4, 4, 1)), axis=1)
+        x = b.node("Reshape", x, b.const([1, 2, 4, 9, 14], np.int64))
+        x = b.node("Reshape", b.node("Transpose", x, perm=[0, 2, 1, 3, 4]), b.const([1, 8, 9, 14], np.int64))
+    return b.gemm(b.node("Flatten", b.node("GlobalAveragePool", x)), 8, 5)
+
+
 NETWORKS: dict[str, Build] = {
-    f.__name__: f for f in (convolutions, pools, flattened_image, pooled_classifier, residuals, normalised, gates)
+    f.__name__: f
+    for f in (
+        convolutions,
+        pools,
+        flattened_image,
+        pooled_classifier,
+        residuals,
+        normalised,
+        gates,
+        moves,
+        resized,
+        shuffled,
+    )
 }
 
 

@@ -11,6 +11,7 @@ decides the relative error.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -56,8 +57,11 @@ def proved_error(graph: Graph, node: Node, gradient: Gradient) -> float:
         return unit / 2 + m * unit / 2**16
     if node.op in ("mul", "broadcast_add"):
         return broadcast_error(graph, node, m, unit)
-    if node.op in ("add", "reshape", "lookup", "transpose"):
+    if node.op in ("add", "reshape", "lookup", "transpose", "concat"):
         return 0.0
+    if node.op == "take":
+        most = np.prod([max(Counter(some).values(), default=1) for some in node.attributes.indices])
+        return float(most * m * unit / 2**14)
     window: Window | None = getattr(node.attributes, "window", None)
     if node.op == "max_pool":
         return window.taps * m * unit / 2**14

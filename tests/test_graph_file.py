@@ -104,6 +104,7 @@ def test_the_version_stands_for_these_attributes() -> None:
     assert {name: [f.name for f in fields(kind)] for name, kind in ATTRIBUTES.items()} == {
         "add": limits,
         "avg_pool": ["window", "count_include_pad", *limits, "raw_mean"],
+        "concat": ["axis", *limits],
         "conv2d": ["window", "groups", *limits],
         "depthwise_conv2d": ["window", "groups", *limits],
         "fully_connected": limits,
@@ -125,6 +126,7 @@ def test_the_version_stands_for_these_attributes() -> None:
         "mul": ["low", "high", "operand_scale", "operand_zero"],
         "reshape": [],
         "softmax": ["axis", *limits],
+        "take": ["indices", "fill"],
         "transpose": ["sizes", "perm"],
     }
     assert [f.name for f in fields(Window)] == ["kernel", "stride", "dilation", "pad_before", "pad_after"]

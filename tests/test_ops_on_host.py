@@ -23,6 +23,7 @@ from tools import require_or_skip
 COUNTS = {
     "conv": 32, "pointwise": 20, "depthwise": 32, "fully_connected": 20, "add": 16, "avg_pool": 24, "max_pool": 16,
     "softmax": 14, "lookup": 10, "transpose": 10, "matmul": 20, "layer_norm": 16, "mul": 20, "broadcast_add": 20,
+    "take": 40, "concat": 24,
 }  # fmt: skip
 
 

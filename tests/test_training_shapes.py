@@ -13,7 +13,7 @@ import pytest
 from batch import compile_batch, sample
 from graphs import GraphBuilder, describe, gaps, random_inputs, write_model
 from hypothesis import strategies as st
-from operator_cases import window_of, zeros
+from operator_cases import index_list, window_of, zeros
 from tinytrain_compiler.graph import Graph, Node
 from tinytrain_compiler.lowering import Lowered
 from tinytrain_compiler.memory import MemoryPlan
@@ -31,7 +31,7 @@ RATES = (0.3, 1e5)  # and one that drives deltas to their limits, which only a p
 ASAN = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 KINDS = (
     "conv2d", "grouped", "grouped", "depthwise", "depthwise", "max_pool", "max_pool", "vector", "table", "gate", "sum",
-    "constant",
+    "constant", "take", "concat",
 )  # fmt: skip
 
 
@@ -54,6 +54,14 @@ def trained_networks(draw: st.DrawFn) -> tuple[Graph, Scheme]:
     elif kind in ("table", "gate", "sum", "constant"):
         x = b.table(x, limits=draw(st.sampled_from([(-128, 127), (-90, 60)])))
         x = _broadcast(draw, b, x, kind)
+    elif kind == "take":
+        x = b.take(x, *(index_list(draw, size) for size in b.tensors[x].shape))
+    elif kind == "concat":
+        axis = draw(st.integers(0, 2))
+        parts = [x, b.lookup(x, ratio=2.0), b.take(x, *([0] if i == axis else [] for i in range(3)))]
+        x = b.concat(
+            *draw(st.permutations([*parts, x])), axis=axis, limits=draw(st.sampled_from([(-128, 127), (3, 60)]))
+        )
     else:
         x = b.fully_connected(b.reshape(x), draw(st.integers(1, 9)), zero=-128)
     last = b.nodes[-1]
@@ -193,7 +201,7 @@ def state_by_reference(graph: Graph, scheme: Scheme, lowered: Lowered, rate: flo
 
 @pytest.fixture(scope="module")
 def cases() -> list[tuple[Graph, Scheme]]:
-    return sample(trained_networks(), 24)
+    return sample(trained_networks(), 28)
 
 
 @pytest.fixture(scope="module", params=[("gcc", OPTIMISE), ("clang", ASAN)], ids=["gcc", "clang-sanitizers"])

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..graph import Graph, Node
 from ..ops import Kernel, operator_of
+from ..ops.kernel import input_names
 from ..ops.variants import PORTABLE, VARIANTS, Variant
 from ..resources import find_template
 from .layout import statements
@@ -20,7 +21,6 @@ from .render import LINE, c_names, render
 
 FULL_UNROLL = 8  # inner loops up to this many rounds are unrolled whole
 STACK_BYTES = 2**19  # what a `vector` kernel may hold on the stack; larger layers run the portable code
-INPUT_NAMES = {1: ("x",), 2: ("a", "b")}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def has_params(kernel: Kernel) -> bool:
 
 
 def _prototype(symbol: str, node: Node, kernel: Kernel, has_scratch: bool) -> str:
-    parameters = [f"const int8_t *{name}" for name in INPUT_NAMES[len(node.inputs)]] + ["int8_t *y"]
+    parameters = [f"const int8_t *{name}" for name in input_names(len(node.inputs))] + ["int8_t *y"]
     if has_params(kernel):
         parameters.append(f"const {kernel.params_type} *p")
     if has_scratch:

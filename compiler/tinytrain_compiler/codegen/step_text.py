@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 from ..graph import Graph, Node
 from ..memory import MemoryPlan
+from ..ops.kernel import input_names
 from ..schedule import Activation, BufferSpec, KernelStep, Loss, Moment, Step
 from ..training.layers import LayerState
 from ..training.plan import TrainingPlan
 from ..training.selection import Candidate
 from .backward_kernels import BackwardKernels
-from .kernels import INPUT_NAMES, KernelTable, KernelUse
+from .kernels import KernelTable, KernelUse
 from .layout import INDENT, statements
 from .names import Names
 
@@ -129,10 +130,10 @@ class StepText:
         return f"({c_type} *)(void *)({self.at(buffer)})"
 
     def activation(self, tensor: Activation) -> str:
-        """Its local pointer: x, or a and b, are the inputs of the block's node, y is its output."""
+        """Its local pointer: x, or a and b, or x0, x1, ... are the inputs of the block's node, y is its output."""
         node = self._block.node
         assert node is not None
-        inputs = [name for source, name in zip(node.inputs, INPUT_NAMES[len(node.inputs)], strict=True)
+        inputs = [name for source, name in zip(node.inputs, input_names(len(node.inputs)), strict=True)
                   if source == tensor.name]  # fmt: skip
         return self._block.activations.setdefault(tensor.name, [*inputs, "y"][0])
 

@@ -144,6 +144,10 @@ def _record(kind: type, fields: dict[str, Any]) -> Any:
     def value(name: str, found: Any) -> Any:
         if is_dataclass(hints[name]):
             return _record(hints[name], found)
-        return tuple(found) if isinstance(found, list) else found
+        return _tuples(found)
 
     return kind(**{name: value(name, found) for name, found in fields.items()})
+
+
+def _tuples(found: Any) -> Any:
+    return tuple(map(_tuples, found)) if isinstance(found, list) else found

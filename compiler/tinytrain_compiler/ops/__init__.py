@@ -4,6 +4,7 @@ from . import (
     add,
     avg_pool,
     broadcast_add,
+    concat,
     conv2d,
     depthwise_conv2d,
     fully_connected,
@@ -14,14 +15,15 @@ from . import (
     mul,
     reshape,
     softmax,
+    take,
     transpose,
-)  # fmt: skip
+)
 from .arrays import Int8
 from .base import Operator, backward_of, operator_of, register, registered, weights_of
 from .kernel import Kernel
 
 __all__ = [
-    "Int8", "Kernel", "Operator", "add", "avg_pool", "backward_of", "broadcast_add", "conv2d", "depthwise_conv2d",
-    "fully_connected", "layer_norm", "lookup", "matmul", "max_pool", "mul", "operator_of", "register", "registered",
-    "reshape", "softmax", "transpose", "weights_of",
+    "Int8", "Kernel", "Operator", "add", "avg_pool", "backward_of", "broadcast_add", "concat", "conv2d",
+    "depthwise_conv2d", "fully_connected", "layer_norm", "lookup", "matmul", "max_pool", "mul", "operator_of",
+    "register", "registered", "reshape", "softmax", "take", "transpose", "weights_of",
 ]  # fmt: skip

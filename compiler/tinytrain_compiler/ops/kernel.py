@@ -14,6 +14,11 @@ from .variants import PORTABLE, variants_of
 WIDE_CODE = 300  # bytes of code of a requantisation in 64 bits
 
 
+def input_names(count: int) -> tuple[str, ...]:
+    """What a kernel calls its inputs."""
+    return {1: ("x",), 2: ("a", "b")}.get(count) or tuple(f"x{i}" for i in range(count))
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A C function, and what one node gives to it.

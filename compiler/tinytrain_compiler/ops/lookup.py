@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph import Node, Tensor, quantize_multiplier, requantize
+from ..graph import Node, Tensor
 from ..graph.gradient import FACTOR_BITS, Gradient, quantize_factors, shift_round
 from .arrays import Floats, Int8
 from .backward import Backward
 from .base import Operator, register
 from .kernel import Kernel
+from .rescale import rescale_table
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,7 @@ class Lookup(Operator):
             clipped: NDArray[np.int8] = np.clip(node.constants["table"], low, high)
             return clipped
         x, y = tensors[node.inputs[0]].quantization, tensors[node.output].quantization
-        m = quantize_multiplier(np.array([x.scale / y.scale]))
-        values = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.int64) - x.zero_point
-        return requantize(values, m.values, m.shift, y.zero_point, low, high)
+        return rescale_table(x, y, low, high)
 
     def in_place(self, node: Node, tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
         return (0,)

@@ -237,12 +237,14 @@ class QdqImporter:
         output = self.graph.tensor(float_name, shape, quantization)
         name = pending.node.name or float_name
         source = self.graph.tensors[pending.inputs[0]]
-        if registered()[pending.op].keeps_scale and source.quantization != quantization:
+        limits = {"low": low, "high": high} if hasattr(pending.attributes, "low") else {}
+        unclipped = not limits and (low, high) != (INT8_MIN, INT8_MAX)
+        if registered()[pending.op].keeps_scale and (source.quantization != quantization or unclipped):
             unscaled = self.graph.tensor(f"{float_name}.unscaled", shape, source.quantization)
             self._append(f"{name}.unscaled", pending, unscaled, {})
             self.graph.node(Node(name, "lookup", (unscaled,), output, LookupAttributes(low, high)))
         else:
-            self._append(name, pending, output, {"low": low, "high": high})
+            self._append(name, pending, output, limits)
         return output, pending.layout
 
     def _append(self, name: str, pending: Pending, output: str, limits: dict[str, int]) -> None:

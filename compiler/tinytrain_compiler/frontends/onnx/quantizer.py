@@ -195,7 +195,7 @@ def _verify(proto: onnx.ModelProto) -> None:
         floats = {
             name for name in node.input if name not in constants or constants[name].data_type == TensorProto.FLOAT
         }
-        loose = floats - dequantized - (set(node.input[1:]) if node.op_type == "Clip" else set())
+        loose = floats - dequantized - {""} - (set(node.input[1:]) if node.op_type in ("Clip", "Resize") else set())
         if loose or any(n in outputs or any(r != "QuantizeLinear" for r in readers.get(n, [])) for n in node.output):
             problems.append(Problem(node.name, node.op_type, "onnxruntime's quantiser leaves it in float", _LONELY))
     if problems:

@@ -26,6 +26,7 @@ _ANY_RANK = frozenset(
         *RESHAPES, "Transpose", "Identity", "Dropout", "QuantizeLinear", "DequantizeLinear", "MatMul", "Softmax",
         "LayerNormalization", "Add", "Sub", "Mul", "Div", "Relu", "Clip", "ReduceMean", "ReduceMax", *ACTIVATIONS,
         *COMBINATIONS,
+        "Concat", "Slice", "Split", "Gather", "Pad",
     }
 )  # fmt: skip
 

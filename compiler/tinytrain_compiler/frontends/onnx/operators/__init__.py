@@ -5,4 +5,4 @@ the rule refuses, so the two can't drift. An empty fix leaves the word to the do
 attributes and weights, in the device's layout.
 """
 
-from . import activations, arithmetic, attention, layers, pools, quantization, shapes  # noqa: F401  (register themselves)
+from . import activations, arithmetic, attention, layers, moves, pools, quantization, shapes  # noqa: F401
