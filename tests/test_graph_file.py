@@ -104,6 +104,7 @@ def test_the_version_stands_for_these_attributes() -> None:
     assert {name: [f.name for f in fields(kind)] for name, kind in ATTRIBUTES.items()} == {
         "add": limits,
         "avg_pool": ["window", "count_include_pad", *limits, "raw_mean"],
+        "broadcast_add": ["low", "high", "operand_scale", "operand_zero", "sign_a", "sign_b"],
         "concat": ["axis", *limits],
         "conv2d": ["window", "groups", *limits],
         "depthwise_conv2d": ["window", "groups", *limits],
@@ -122,7 +123,6 @@ def test_the_version_stands_for_these_attributes() -> None:
             *limits,
         ],
         "max_pool": ["window", *limits],
-        "broadcast_add": ["low", "high", "operand_scale", "operand_zero", "sign_a", "sign_b"],
         "mul": ["low", "high", "operand_scale", "operand_zero"],
         "reshape": [],
         "softmax": ["axis", *limits],
