@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx_models import ModelBuilder
 from test_firmware_project import _lines
 from tinytrain_compiler import compile_model
-from tinytrain_compiler.audio import AudioSettings, FrontEnd, audio_plan, read_audio_settings
+from tinytrain_compiler.audio import AudioSettings, FrontEnd, audio_plan, noise_features, read_audio_settings
 from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.compiled import load_compiled
 from tinytrain_compiler.errors import UsageError
@@ -177,6 +177,27 @@ def test_every_core_makes_the_same_bytes(board: str, tmp_path: Path) -> None:
     sizes = firmware.objects["ear_audio.c"], firmware.objects["runtime/tt_audio.c"]
     assert sum(size.code + size.constants for size in sizes) <= report["memory"]["flash"]["audio_bytes"]
     assert firmware.flash_bytes <= report["memory"]["flash"]["total_bytes"]
+
+
+def test_without_data_the_model_is_calibrated_on_sounds_that_went_through_the_front_end(tmp_path: Path) -> None:
+    """Noise made for images has values of -1 .. 1, cepstra reach far further."""
+    folder = compiled(tmp_path, *CASES["keywords"])
+    model = load_compiled(folder)
+    scale = model.graph.tensors[model.graph.input].quantization.scale
+    voice = front_end(*CASES["keywords"]).floats(sounds(10000)["voice"])
+    assert 0.8 * np.abs(voice).max() < 255 * scale < 5 * np.ptp(voice)
+    assert json.loads((folder / "report.json").read_text())["quantization"]["calibration"]["source"] is None
+    assert "ear_pixel(" not in (folder / "ear.h").read_text()
+
+
+def test_generated_features_have_the_inputs_order_and_are_always_the_same() -> None:
+    settings = CASES["power, bands first"][0]
+    rows, columns = noise_features(settings, (1, 5, 20), count=3), noise_features(settings, (1, 20, 5), count=3)
+    assert rows.shape == (3, 1, 5, 20)
+    assert (rows[:, 0] == columns[:, 0].transpose(0, 2, 1)).all()
+    assert np.abs(rows[0] - rows[1]).max() > 1
+    with pytest.raises(UsageError, match="frames of 20 values do not fit"):
+        noise_features(settings, (3, 7, 7))
 
 
 def test_the_folder_keeps_its_settings_and_is_made_again(tmp_path: Path) -> None:

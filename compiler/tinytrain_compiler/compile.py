@@ -87,7 +87,7 @@ def compile_model(
     if output is not None:
         check_output(Path(output))
 
-    data = CalibrationData(options.calibration, options.mean, options.std, CALIBRATION_SAMPLES)
+    data = CalibrationData(options.calibration, options.mean, options.std, CALIBRATION_SAMPLES, settings)
     imported = read(path, data, progress, lambda layers: check_outline(layers, target, options.sram_bytes))
     observe("import", imported.graph)
     graph = run_passes(imported.graph, observe)

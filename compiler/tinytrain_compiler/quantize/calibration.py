@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..audio import AudioSettings, noise_features
 from ..errors import UsageError
 from ..graph import Layout
 from .noise import noise_pixels
@@ -34,7 +35,7 @@ class Calibration:
     source: str | None  # name of the folder or file, no path; None: generated noise
     available: int  # samples that the source has
     array: str | None = None  # its key in an .npz
-    are_floats: bool = False  # given in the model's own units: what it takes are not images
+    are_floats: bool = False  # in the model's own units: what it takes are not images
 
     @property
     def is_generated(self) -> bool:
@@ -50,8 +51,12 @@ class CalibrationData:
     mean: Numbers = 127.5
     std: Numbers = 127.5
     limit: int = 256
+    audio: AudioSettings | None = None  # the front end in front of the model: what noise goes through
 
     def load(self, layout: Layout) -> Calibration:
+        if self.source is None and self.audio is not None:
+            samples = noise_features(self.audio, layout.shape[1:])
+            return Calibration(samples, None, len(samples), are_floats=True)
         return load_samples(self.source, layout, self.mean, self.std, self.limit)
 
 
