@@ -26,6 +26,7 @@ from tinytrain_compiler.frontends.tflite import operators  # noqa: F401  (regist
 from tinytrain_compiler.frontends.tflite.file import parse
 from tinytrain_compiler.frontends.tflite.reader import load_tflite
 from tinytrain_compiler.frontends.tflite.translator import Translator
+from tinytrain_compiler.quantize.input_bytes import quantize_samples
 from tinytrain_compiler.reference import run
 
 GOLDEN = Path(__file__).parent / "golden" / "tflite_outputs.json"
@@ -101,6 +102,19 @@ def test_an_int8_network_computes_what_tensorflow_lite_does(tmp_path: Path) -> N
     for x, y in zip(inputs_of("network", "int8"), expected, strict=True):
         output, _ = run(graph, (np.rint(x / SCALE) + ZERO).astype(np.int8))
         assert np.abs(output.reshape(-1).astype(int) - y).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["add per channel", "sub", "dense of tokens"])
+def test_constants_of_several_values_stay_int8(name: str, tmp_path: Path) -> None:
+    """And what is computed with them is within a step of TensorFlow Lite."""
+    (tmp_path / "net.tflite").write_bytes(file_of(name, "int8"))
+    graph = compile_model(tmp_path / "net.tflite", "stm32f746").graph
+    inputs, expected = inputs_of(name, "int8"), np.array(json.loads(GOLDEN.read_text())[f"{name}/int8"])
+    if inputs.ndim == 4:  # nothing here asks for channels last
+        inputs, expected = inputs.transpose(0, 3, 1, 2), expected.transpose(0, 3, 1, 2)
+    integers = quantize_samples(inputs, graph.tensors[graph.input], graph.sample_layout)
+    output, _ = run(graph, integers[0])
+    assert np.abs(output.reshape(expected.shape).astype(int) - expected).max() <= 1
 
 
 def test_a_mean_of_bytes_rounds_ties_as_tensorflow_lite_does(tmp_path: Path) -> None:

@@ -273,6 +273,20 @@ class Translator:
         self._initializers.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
         return name
 
+    def operand(self, index: int, order: Sequence[int] | None) -> str:
+        """A constant that an activation meets, in another order of its dimensions, which count from the last. Several
+        values stay quantised as in the file; one is a float, from which tables are computed."""
+        tensor, scales = self.tensor(index), self.tensor(index).scales
+        keeps = scales is not None and scales.scale.size == 1 and tensor.type in BITS_8 and index not in self._computed
+        values = self._raw(index) if keeps else self.real(index)
+        if values.size == 1:
+            return self.constant(tensor.name, self.real(index).reshape(()))
+        if order is not None:
+            values = values.reshape((1,) * (len(order) - values.ndim) + values.shape).transpose(order)
+        if keeps and scales is not None:
+            return self._dequantized(tensor.name, values, scales)
+        return self.constant(tensor.name, values)
+
     def weights(self, op: Operator, index: int, order: Sequence[int], shape: Sequence[int] | None = None) -> str:
         """A layer's weights, in another order of dimensions, and then of another shape; quantised as in the file,
         unless the layer computes in float: those are dequantised."""

@@ -32,7 +32,4 @@ def operand(t: Translator, index: int, image: bool) -> str:
     """A constant in the order of the activation it meets: its dimensions count from the last."""
     if not t.is_constant(index):
         return t.image(index) if image else t.rows(index)
-    value = t.real(index)
-    if image and value.size > 1:
-        value = value.reshape((1,) * (4 - value.ndim) + value.shape).transpose(TO_IMAGE)
-    return t.constant(t.tensor(index).name, value.reshape(()) if value.size == 1 else value)
+    return t.operand(index, TO_IMAGE if image else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..file import Operator
-from ..translator import CannotTranslateError, Translator, translation
+from ..translator import TO_IMAGE, TO_ROWS, CannotTranslateError, Translator, translation
 from .windows import dilations_of, pads, strides_of
 
 
@@ -93,10 +93,20 @@ def fully_connected(t: Translator, op: Operator) -> None:
         else:
             t.finish_flat(op, t.requantized(op, y))
         return
-    y = t.node("MatMul", [t.rows(x), t.weights(op, w, (1, 0))], t.label(op))
-    if bias is not None:
-        y = t.node("Add", [y, bias], f"{t.label(op)}/bias")
-    t.finish_rows(op, t.activated(y, op))
+    _dense_of_rows(t, op, values // weights[1], bias)
+
+
+def _dense_of_rows(t: Translator, op: Operator, count: int, bias: str | None) -> None:
+    """As a convolution of one pixel over `count` pixels, which has the bias inside."""
+    x, w, label = t.input(op, 0), t.input(op, 1), t.label(op)
+    outputs, inputs = t.shape(w)
+    rows = t.quantized(x, t.reshape(t.rows(x), (1, 1, count, inputs), f"{label}/rows"))
+    pixels = t.quantized(x, t.node("Transpose", [rows], f"{label}/pixels", perm=TO_IMAGE))
+    weights = t.weights(op, w, (0, 1), (outputs, inputs, 1, 1))
+    y = t.node("Conv", [pixels, weights, *([] if bias is None else [bias])], label, kernel_shape=[1, 1])
+    y = t.requantized(op, t.activated(y, op))
+    y = t.requantized(op, t.node("Transpose", [y], f"{label}/turned", perm=TO_ROWS))
+    t.finish_rows(op, t.reshape(y, t.shape(op.outputs[0]), label))
 
 
 @translation("BATCH_MATMUL")
