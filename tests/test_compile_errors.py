@@ -167,7 +167,9 @@ def test_flash_and_sram_are_reported_together(refuse: Refuse, tmp_path: Path) ->
 
 
 def test_unknown_board(refuse: Refuse, small_model: Path) -> None:
-    refuse(small_model, board="stm32f764", says=["unknown board 'stm32f764'", "Did you mean stm32f746 or", "nrf52840dk"])
+    refuse(
+        small_model, board="stm32f764", says=["unknown board 'stm32f764'", "Did you mean stm32f746 or", "nrf52840dk"]
+    )
 
 
 def test_board_file_that_does_not_exist(refuse: Refuse, small_model: Path) -> None:

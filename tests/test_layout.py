@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tinytrain_compiler.graph.layout import Layout
@@ -107,3 +108,17 @@ def test_axes_without_atoms_of_their_own_cannot_be_transposed() -> None:
     assert shuffled is not None
     shuffled = shuffled.reshaped((1, 6, 5, 5))
     assert shuffled.move_to(Layout.image((1, 6, 5, 5))) == ((25, 2, 3), (0, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("layout", "words"),
+    [
+        (Layout.image((1, 3, 8, 8)), "channels last"),
+        (Layout.image((1, 9, 128)), "channels last"),
+        (Layout.row_major((1, 640)), "in the order of the file's 1 x 640"),
+        (Layout.row_major((1, 8, 8, 3)), "in the order of the file's 1 x 8 x 8 x 3"),
+        (Layout.of_axes((1, 4, 5, 6), (0, 1, 3, 2)), "axes 0, 1, 3, 2 of the file's 1 x 4 x 5 x 6"),
+    ],
+)
+def test_an_order_in_words(layout: Layout, words: str) -> None:
+    assert layout.words == words

@@ -91,6 +91,7 @@ def _context(plan: MemoryPlan, kernels: KernelTable, info: ModelInfo, training: 
         "command": comment_lines([shlex.quote(word) for word in info.command]),
         "inputs": [f"{sha256}  {c_name(name)}" for name, sha256 in info.inputs],
         **{end: graph.tensors[tensor] for end, tensor in ends.items()},
+        "orders": {"input": graph.sample_layout.words, "output": graph.answer_layout.words},
         "places": {end: plan.tensors[tensor] for end, tensor in ends.items()},
         "macros": {end: names.tensors[tensor] for end, tensor in ends.items()},
         "regions": [{"bytes": b, "bank": bank} for b, bank in zip(plan.region_bytes, plan.region_banks, strict=True)],

@@ -122,6 +122,17 @@ class Layout:
         return (*ones, *(long[atom] for atom in order))
 
     @property
+    def words(self) -> str:
+        """The order of memory, for the comment beside a tensor's size."""
+        if len(self.shape) in (3, 4) and self.same_order(Layout.image(self.shape)):
+            return "channels last"
+        file = f"the file's {' x '.join(map(str, self.shape))}"
+        if self.is_row_major:
+            return f"in the order of {file}"
+        axes = self.axes
+        return f"axes {', '.join(map(str, axes))} of {file}" if axes else f"another order than {file}"
+
+    @property
     def positions(self) -> NDArray[np.int64]:
         """int64 (n,): for each place in memory, which element of the file, in the file's order, lies there."""
         found: NDArray[np.int64] = np.arange(prod(self.sizes)).reshape(self.sizes).transpose(self.order).reshape(-1)
