@@ -8,7 +8,7 @@
  *         *label = labels[index];
  *         if (input != NULL) {                         // else the label is all that is wanted
  *             memcpy(input, images[index], NET_INPUT_BYTES);
- *             net_augment(input, epoch, index, 1);     // another view in each epoch; none where epoch is TT_CLEAN
+ *             net_augment(input, epoch, index, 1);     // of images: another view in each epoch, not in TT_CLEAN
  *         }
  *         return TT_OK;
  *     }

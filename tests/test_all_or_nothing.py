@@ -12,6 +12,7 @@ from tinytrain_compiler.boards import load_board
 from tinytrain_compiler.codegen.emit import ModelInfo
 from tinytrain_compiler.lowering import emit, lower
 from tinytrain_compiler.output_folder import write_files
+from tinytrain_compiler.quantize.input_bytes import PixelMap
 from tinytrain_compiler.targets.host import WARNINGS
 from tinytrain_compiler.training.formats import formats
 from tinytrain_compiler.training.heads import HEADS
@@ -29,7 +30,7 @@ def test_a_training_that_fails_changes_nothing_or_stops_at_a_step(kind: str, tmp
         HEADS[head], formats(gradients, rounding), pool=1536, selector=SELECTORS[selection or "fisher"]
     )
     lowered = lower(graph, load_board("stm32f746"), "net", CLASSES, scheme, options=options)
-    sources = emit(lowered, ModelInfo("net", (), (), CLASSES, None, head))
+    sources = emit(lowered, ModelInfo("net", (), (), CLASSES, PixelMap((1, 1), (0, 0)), head))
     write_files(tmp_path, {path: text.encode() for path, text in sources.items()})
     includes = [f"-I{directory}" for directory in (tmp_path, tmp_path / "runtime", HERE)]
     files = map(str, [HERE / "training.c", *model_sources(tmp_path, "net")])

@@ -187,7 +187,10 @@ def test_without_data_the_model_is_calibrated_on_sounds_that_went_through_the_fr
     voice = front_end(*CASES["keywords"]).floats(sounds(10000)["voice"])
     assert 0.8 * np.abs(voice).max() < 255 * scale < 5 * np.ptp(voice)
     assert json.loads((folder / "report.json").read_text())["quantization"]["calibration"]["source"] is None
-    assert "ear_pixel(" not in (folder / "ear.h").read_text()
+    trains = compile_model(tmp_path / "ear.onnx", "stm32f746", audio=tmp_path / "audio.toml", policy="bias").files
+    assert b"ear_train(" in trains["ear.h"]
+    assert b"ear_augment(" not in trains["ear.h"], "it is for images"
+    assert b"ear_pixel(" not in trains["ear.h"]
 
 
 def test_generated_features_have_the_inputs_order_and_are_always_the_same() -> None:

@@ -258,7 +258,7 @@ def test_scales_are_floats(compiled_small: Artifacts) -> None:
         assert line.endswith("f"), line
 
 
-def test_pixels_are_offered_where_calibration_was_images(
+def test_pixels_and_augmentation_are_offered_where_calibration_was_images(
     small_model: Path, compiled_small: Artifacts, tmp_path: Path
 ) -> None:
     """A model that takes floats, such as spectra, may have an input of an image's shape."""
@@ -267,9 +267,10 @@ def test_pixels_are_offered_where_calibration_was_images(
     np.savez(tmp_path / "images.npz", images=rng.integers(0, 256, (8, height, width, channels), np.uint8))
     np.savez(tmp_path / "floats.npz", x=rng.normal(size=(8, channels, height, width)).astype(np.float32))
     for name, offered in (("images", True), ("floats", False)):
-        files = compile_model(small_model, "stm32f746", name="net", calibration=tmp_path / f"{name}.npz").files
+        data = tmp_path / f"{name}.npz"
+        files = compile_model(small_model, "stm32f746", name="net", calibration=data, policy="bias").files
         text = files["net.h"].decode()
-        assert ("_pixel(" in text) == offered
+        assert ("net_pixel(" in text) == ("net_augment(" in text) == offered
         assert "_quantize(" in text
 
 

@@ -113,7 +113,8 @@ def compile_model(
         lowered, inference.plan, name=prefix, source=model_file, calibration=imported.samples,
         top1_agreement=imported.top1_agreement, policy=options.policy.name,
     ).as_json()  # fmt: skip
-    pixels = None if imported.samples.are_floats else pixel_map(graph.tensors[graph.input], options.mean, options.std)
+    is_image = not imported.samples.are_floats and audio is None
+    pixels = None if not is_image else pixel_map(graph.tensors[graph.input], options.mean, options.std)
     info = ModelInfo(prefix, origin.inputs, origin.command, options.classes, pixels, options.head.name)
     files = {name: text.encode() for name, text in emit(lowered, info).items()}
     files["report.json"] = json_bytes(report)
