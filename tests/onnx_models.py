@@ -103,3 +103,19 @@ def small_cnn(opset: int = 17, size: int = 12, classes: int = 5, seed: int = 0) 
     x = b.node("Relu", b.conv(x, 8, 16, 1, name="expand"), name="expand_act")
     x = b.node("Flatten", b.node("GlobalAveragePool", x, name="pool"), name="flatten")
     return b.build(b.gemm(x, 16, classes))
+
+
+def gated_cnn() -> onnx.ModelProto:
+    """A MobileNetV3 in little: HardSwish, squeeze-and-excite, a gate by pixel, the mean taken off. Input 1x3x12x12."""
+    b = ModelBuilder((1, 3, 12, 12))
+    x = b.node("HardSwish", b.conv(b.input, 3, 8, 3, strides=[2, 2], pads=[1, 1, 1, 1], name="stem"))
+    y = b.node("HardSwish", b.conv(x, 8, 16, 1, name="expand"))
+    y = b.node("HardSwish", b.conv(y, 16, 16, 3, group=16, pads=[1, 1, 1, 1], name="depthwise"))
+    gate = b.node("Relu", b.conv(b.node("GlobalAveragePool", y), 16, 4, 1, name="squeeze"))
+    gate = b.node("HardSigmoid", b.conv(gate, 4, 16, 1, name="excite"), alpha=1 / 6)
+    x = b.node("Add", x, b.conv(b.node("Mul", y, gate), 16, 8, 1, name="project"))
+    x = b.node("Mul", b.node("Sigmoid", b.conv(x, 8, 1, 1, name="where")), x)
+    x = b.node("Sub", x, b.node("GlobalAveragePool", x))
+    x = b.node("HardSwish", b.conv(x, 8, 12, 1, name="widen"))
+    x = b.node("Flatten", b.node("GlobalAveragePool", x))
+    return b.build(b.gemm(x, 12, 5))

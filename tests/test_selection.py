@@ -69,8 +69,12 @@ def network() -> tuple[Graph, Scheme]:
 class Case:
     """The network as C with a pool, and its inputs."""
 
-    def __init__(self, directory: Path, options: LearningOptions, board: str = "stm32f746") -> None:
-        self.graph, self.scheme = network()
+    def __init__(
+        self, directory: Path, options: LearningOptions, board: str = "stm32f746",
+        learnt: tuple[Graph, Scheme] | None = None,
+    ) -> None:  # fmt: skip
+        """learnt: another network and its candidates."""
+        self.graph, self.scheme = learnt or network()
         self.options, self.kept = options, options.formats.rounding
         self.lowered = lower(self.graph, load_board(board), "net", CLASSES, self.scheme, options=options)
         sources = emit(self.lowered, ModelInfo("net", (), (), CLASSES, None, options.head.name))

@@ -82,10 +82,10 @@ class Case:
 
     def __init__(
         self, directory: Path, board: str = "stm32f746", head: HeadKind = PROTOTYPE, layers: bool = True,
-        gradients: str = "int16", rounding: str = "nearest",
+        gradients: str = "int16", rounding: str = "nearest", learnt: tuple[Graph, Scheme] | None = None,
     ) -> None:  # fmt: skip
-        """layers: whether any of them learn."""
-        self.graph, self.scheme = network()
+        """layers: whether any of them learn. learnt: another network and what it trains."""
+        self.graph, self.scheme = learnt or network()
         if not layers:
             self.scheme = Scheme({})
         scheme = self.scheme if layers or head.learns else None
@@ -109,6 +109,29 @@ class Case:
 
     def reference(self) -> ReferenceTrainer:
         return ReferenceTrainer(self.graph, self.scheme, CLASSES, self.options)
+
+    def check(self, host: HostModel, reference: ReferenceTrainer) -> None:
+        """After a training: every byte of the training state, and every answer, is the reference's."""
+        state = np.frombuffer(self.training_state(host), np.uint8)
+        answers = [host.infer(x) for x in self.clean]
+        assert self.lowered.training is not None
+        for layer in self.lowered.training.layers:
+            name = layer.node.name
+            count = len(layer.node.constants["bias"])
+            biases = state[layer.bias_offset :][: 4 * count].view(np.int32)
+            assert biases.tolist() == reference.biases[name].deltas.tolist()
+            assert biases.any(), "the layer must have moved"
+            running = state[layer.running_offset :][:16].view(np.float32)
+            assert running[2] == reference.biases[name].running.mean
+            if layer.chosen:
+                kept = self.options.formats.rounding
+                stored = state[layer.deltas_offset :][: kept.delta_bytes * layer.deltas]
+                deltas = stored.view({1: np.int8, 2: np.int16}[kept.delta_bytes])
+                assert deltas.tolist() == reference.weights[name].deltas.reshape(-1).tolist()
+                assert running[0] == reference.weights[name].running.mean
+                assert np.abs(deltas).max() > (64 >> 8 - kept.fraction_bits), "the layer must have moved"
+        assert state[self.lowered.training.head_offset :].tobytes() == head_bytes(reference)
+        assert [(a.label, a.score) for a in answers] == [reference.infer(x) for x in self.clean]
 
 
 OPTIONS_OF = [
@@ -145,28 +168,10 @@ def test_a_hundred_steps_on_the_host_are_the_references_in_every_byte(
     case: Case, host: HostModel, reference: ReferenceTrainer
 ) -> None:
     trained = host.train(case.sample, LABELS, OPTIONS.epochs, OPTIONS.rate, OPTIONS.seed)
-    state = np.frombuffer(case.training_state(host), np.uint8)
-    answers = [host.infer(x) for x in case.clean]
-    assert case.lowered.training is not None
-    for layer in case.lowered.training.layers:
-        name = layer.node.name
-        count = len(layer.node.constants["bias"])
-        biases = state[layer.bias_offset :][: 4 * count].view(np.int32)
-        assert biases.tolist() == reference.biases[name].deltas.tolist()
-        running = state[layer.running_offset :][:16].view(np.float32)
-        assert running[2] == reference.biases[name].running.mean
-        if layer.chosen:
-            kept = case.options.formats.rounding
-            stored = state[layer.deltas_offset :][: kept.delta_bytes * layer.deltas]
-            deltas = stored.view({1: np.int8, 2: np.int16}[kept.delta_bytes])
-            assert deltas.tolist() == reference.weights[name].deltas.reshape(-1).tolist()
-            assert running[0] == reference.weights[name].running.mean
-            assert np.abs(deltas).max() > (64 >> 8 - kept.fraction_bits), "the layer must have moved"
-    assert state[case.lowered.training.head_offset :].tobytes() == head_bytes(reference)
+    case.check(host, reference)
     tensors = [*reference.weights.values(), *reference.biases.values()]
     saturated = reference.head.saturated if isinstance(reference.head, LinearHead) else 0
     assert trained.saturated == saturated + sum(tensor.saturated for tensor in tensors)
-    assert [(a.label, a.score) for a in answers] == [reference.infer(x) for x in case.clean]
 
 
 def right(answers: list[int]) -> int:

@@ -90,8 +90,8 @@ class Float32Text(GradientText):
         "update": "void {}(const tt_learn_params *p, const tt_learn_state *s, tt_rate *rate, const float *inverse, "
         "const float *g, const int8_t *x)",
         "weighted": "void {}(const float *g, float *dx, const int8_t *weights)",
-        "pool": "void {}(float *g, float *dx)",
-        "saved": "void {}(const float *g, float *dx, const uint32_t *argmax_indices)",
+        "pool": "void {}(float *g, float *dx{})",
+        "saved": "void {}(const float *g, float *dx, const uint32_t *argmax_indices{})",
     }
     steps = FLOAT32
 
