@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from .errors import UsageError
 from .fit.outline import check_outline
 from .fit.policy_fit import plan_that_fits
 from .fit.storage import check_storage, require_slots
-from .frontends import ImportedModel, read
+from .frontends import Description, ImportedModel, describe, read
 from .graph import Graph
 from .lowering import emit, lower
 from .memory import MemoryPlan
@@ -87,6 +87,8 @@ def compile_model(
     if output is not None:
         check_output(Path(output))
 
+    said = describe(path)
+    options, notes = _normalized(options, said)
     data = CalibrationData(options.calibration, options.mean, options.std, CALIBRATION_SAMPLES, settings)
     imported = read(path, data, progress, lambda layers: check_outline(layers, target, options.sram_bytes))
     observe("import", imported.graph)
@@ -111,7 +113,7 @@ def compile_model(
     origin = Provenance(model_file, board_file, options, option_files(options))
     report = build_report(
         lowered, inference.plan, name=prefix, source=model_file, calibration=imported.samples,
-        top1_agreement=imported.top1_agreement, policy=options.policy.name,
+        top1_agreement=imported.top1_agreement, policy=options.policy.name, labels=said.labels,
     ).as_json()  # fmt: skip
     is_image = not imported.samples.are_floats and audio is None
     pixels = None if not is_image else pixel_map(graph.tensors[graph.input], options.mean, options.std)
@@ -126,7 +128,9 @@ def compile_model(
         progress("writing files")
         directory = Path(output)
         write_files(directory, files)
-    return Artifacts(directory, prefix, target, graph, lowered.plan, report, files, _notes(imported, options))
+    return Artifacts(
+        directory, prefix, target, graph, lowered.plan, report, files, (*notes, *_notes(imported, options))
+    )
 
 
 def _learning(options: CompileOptions, board: Board) -> LearningOptions:
@@ -137,6 +141,18 @@ def _learning(options: CompileOptions, board: Board) -> LearningOptions:
     if options.sram_bytes is not None and options.sram_bytes > board.ram_bytes:
         raise UsageError(f"--sram {options.sram}: {board.name} has {board.ram_bytes // 1024} KiB; give at most that")
     return learning_options(options.policy, options.head, formats)
+
+
+def _normalized(options: CompileOptions, said: Description) -> tuple[CompileOptions, tuple[str, ...]]:
+    """The options with the normalisation of a model file that says one, and notes for the user."""
+    if said.normalization is None:  # the options as the command and the manifest have them
+        return replace(options, own_normalization=False), said.notes
+    resolved = options.normalized_as(*said.normalization)
+    if (resolved.mean, resolved.std) == (options.mean, options.std):
+        return resolved, said.notes
+    given = resolved.given()
+    note = f"--mean {given['mean']} --std {given['std']} are taken from the file's metadata"
+    return resolved, (*said.notes, note)
 
 
 def _check_graph(

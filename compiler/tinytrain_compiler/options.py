@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +53,25 @@ class CompileOptions:
     sram: int | None = field(default=None, metadata=SRAM.metadata)  # KiB; None: all that the board has
     storage: str = field(default="auto", metadata=STORAGE.metadata)  # fit/storage.py
     audio: Path | None = field(default=None, metadata=AUDIO.metadata)  # None: the application makes the input
+    own_normalization: bool = field(default=False, compare=False)  # mean and std are not the model file's to say
 
     @property
     def sram_bytes(self) -> int | None:
         return None if self.sram is None else 1024 * self.sram
 
+    def normalized_as(self, mean: tuple[float, ...], std: tuple[float, ...]) -> CompileOptions:
+        """With what the model file says of mean and std, unless they were given. Either way they then belong to the
+        options, at their defaults too, so that the command and the manifest make the same again."""
+        default = CompileOptions()
+        if self.own_normalization or (self.mean, self.std) != (default.mean, default.std):
+            return replace(self, own_normalization=True)
+        return replace(self, mean=mean, std=std, own_normalization=True)
+
     def given(self) -> dict[str, str]:
         """Options by name that differ from their defaults, as the command takes them; of files the name alone."""
         found = {} if self.policy.name == NoPolicy.name else {"policy": self.policy.name}
+        if self.own_normalization:
+            found |= {"mean": MEAN.text(self.mean), "std": STD.text(self.std)}
         return given_options(self) | found | given_options(self.policy)
 
     def as_json(self) -> dict[str, Any]:
@@ -103,4 +114,4 @@ def compile_options(given: Mapping[str, Any]) -> CompileOptions:
     if not isinstance(policy, Policy):
         policy = make_policy(policy, {name: given.get(name) for name in own})
     values = {name: option.parse(given[name]) for name, option in fields.items() if given.get(name) is not None}
-    return CompileOptions(policy=policy, **values)
+    return CompileOptions(policy=policy, own_normalization="mean" in values or "std" in values, **values)

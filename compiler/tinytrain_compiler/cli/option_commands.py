@@ -54,7 +54,7 @@ def _compile_parameters() -> list[click.Parameter]:
             text = "What trains on the device: see below.  [default: none]"
             found.append(click.Option(["--policy"], metavar="P", help=text))
             found.extend(map(_policy_parameter, policy_options()))
-        else:
+        elif "option" in field.metadata:
             option: Option = field.metadata["option"]
             default = "" if field.default is None else f"  [default: {option.text(field.default)}]"
             found.append(_parameter(option, option.help + default))

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from ..graph.outline import LayerOutline
 from ..oracle import Oracle
 from ..quantize.calibration import CalibrationData
+from .description import Description
 from .imported import ImportedModel
 
-__all__ = ["ImportedModel", "float_outputs", "open_oracle", "read"]
+__all__ = ["Description", "ImportedModel", "describe", "float_outputs", "open_oracle", "read"]
 
 TFLITE = ".tflite"
 
@@ -41,6 +42,16 @@ def read(
     from .onnx.reader import read_onnx  # onnx and onnxruntime take a second to import
 
     return read_onnx(path, calibration, progress, check)
+
+
+def describe(path: Path) -> Description:
+    """What a model file says about its use; nothing where the format has no place for it. Errors: as read."""
+    if path.suffix.lower() != TFLITE:
+        return Description()
+    from .onnx.file import read_bytes
+    from .tflite import metadata
+
+    return metadata.describe(read_bytes(path, "tflite"))
 
 
 def open_oracle(directory: Path, name: str) -> Oracle | None:

@@ -38,6 +38,7 @@ def build_report(
     calibration: Calibration,
     top1_agreement: float | None,
     policy: str,
+    labels: tuple[str, ...] | None = None,
 ) -> schema.Report:
     """Everything printed about a compile. inference: the plan of the same model that does not train."""
     graph, plan, board, training = lowered.graph, lowered.plan, lowered.board, lowered.training
@@ -46,7 +47,7 @@ def build_report(
     by_purpose = _by_purpose(plan)
     return schema.Report(
         tool=schema.Tool(TOOL, __version__),
-        model=_model(graph, layers, name, source, lowered.classes),
+        model=_model(graph, layers, name, source, lowered.classes, labels),
         board=schema.BoardFacts(
             board.name, board.description, board.core, board.dsp, board.fpu, board.mve, board.clock_hz
         ),
@@ -62,7 +63,14 @@ def build_report(
     )
 
 
-def _model(graph: Graph, layers: list[schema.LayerFacts], name: str, source: Input, classes: int) -> schema.ModelFacts:
+def _model(
+    graph: Graph,
+    layers: list[schema.LayerFacts],
+    name: str,
+    source: Input,
+    classes: int,
+    labels: tuple[str, ...] | None,
+) -> schema.ModelFacts:
     return schema.ModelFacts(
         name=name,
         source=source.name,
@@ -73,6 +81,7 @@ def _model(graph: Graph, layers: list[schema.LayerFacts], name: str, source: Inp
         output=_tensor(graph.tensors[graph.output]),
         features=_tensor(graph.tensors[graph.features]),
         classes=classes,
+        labels=None if labels is None else list(labels),
     )
 
 

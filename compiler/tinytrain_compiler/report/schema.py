@@ -48,6 +48,7 @@ class ModelFacts:
     output: TensorFacts
     features: Annotated[TensorFacts, "the embedding that few-shot classes are made of"]
     classes: Annotated[int, "few-shot classes that can be enrolled"]
+    labels: Annotated[list[str] | None, "names of the outputs; null: the model's file has none"]
 
 
 @dataclass(frozen=True)
