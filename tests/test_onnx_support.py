@@ -100,6 +100,10 @@ def test_accepted(build: Build) -> None:
     check_supported(b.build(build(b)))
 
 
+def _transposed(b: ModelBuilder, **attrs: object) -> str:
+    return b.node("ConvTranspose", b.input, b.const(b.random(3, 4, 3, 3)), **{"strides": [2, 2], **attrs})
+
+
 REFUSED: dict[str, tuple[Build, str]] = {
     "weights computed": (lambda b: b.node("Conv", b.input, b.node("Relu", b.input)), "weight is computed"),
     "matmul with a constant in front": (
@@ -136,6 +140,14 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "parameter per channel": (lambda b: b.node("PRelu", b.input, b.const(b.random(3, 1, 1))), "several values"),
     "div by zero": (lambda b: b.node("Div", b.input, b.const(0.0)), "that is 0"),
     "pool dilated": (lambda b: b.node("MaxPool", b.input, kernel_shape=[2, 2], dilations=[2, 2]), "dilated"),
+    "transposed convolution by auto_pad": (lambda b: _transposed(b, auto_pad="SAME_UPPER"), "follow from auto_pad"),
+    "transposed convolution by output_shape": (lambda b: _transposed(b, output_shape=[16, 16]), "output_shape"),
+    "transposed convolution, dilated": (lambda b: _transposed(b, dilations=[2, 2]), "dilated"),
+    "transposed convolution with gaps": (lambda b: _transposed(b, strides=[2, 4]), "larger than its kernel"),
+    "transposed convolution of computed weights": (
+        lambda b: b.node("ConvTranspose", b.conv(b.input, 3, 8), b.conv(b.input, 3, 8)),
+        "weight is computed",
+    ),
     "flatten axis": (
         lambda b: b.gemm(b.node("Flatten", b.conv(b.input, 3, 2, 1), axis=2), 64, 3),
         "it works on 2 samples at once",

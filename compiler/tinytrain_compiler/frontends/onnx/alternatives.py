@@ -9,7 +9,6 @@ ALTERNATIVES = {
     "ArgMax": "leave it out: the firmware finds the largest output itself",
     "Transpose": "export the model in NCHW without transposes (tf2onnx: --inputs-as-nchw INPUT)",
     "Cast": "export the whole model in float32, without casts",
-    "ConvTranspose": "compile an encoder or classifier; upsampling is not supported",
     "GlobalMaxPool": "use GlobalAveragePool, or a MaxPool over the whole image",
     "GRU": NO_RECURRENCE,
     "LSTM": NO_RECURRENCE,

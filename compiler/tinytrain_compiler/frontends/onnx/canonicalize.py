@@ -1,7 +1,7 @@
 """Bring a supported float model into the few forms the quantiser and the importer know.
 
 Out: Conv, Gemm (transB=1, bias (N,)), MatMul of two activations, LayerNormalization, Relu, Clip, Add of two
-activations, GlobalAveragePool, AveragePool, MaxPool, Reshape with a constant shape, Transpose, Softmax. Same
+activations, GlobalAveragePool, AveragePool, MaxPool, Reshape with a constant shape, Transpose, Slice, Softmax. Same
 outputs, opset 17 or newer, every node named.
 """
 
@@ -17,6 +17,7 @@ from .file import is_quantized
 from .float_passes.activations import hoist_activations, merge_activations
 from .float_passes.affine import fold_affine, fold_into_rows, reciprocal_constants
 from .float_passes.cleanup import name_nodes, remove_no_ops
+from .float_passes.conv_transpose import conv_transpose_to_conv
 from .float_passes.edit import Array, GraphEditor, default_opset
 from .float_passes.fold_constants import fold_constants
 from .float_passes.layer_norm import recognize_layer_norm
@@ -33,6 +34,7 @@ Pass = Callable[[GraphEditor], None]
 _PASSES: tuple[Pass, ...] = (
     name_nodes,
     remove_no_ops,
+    conv_transpose_to_conv,
     reduce_mean_to_pool,
     scale_behind_matmul,
     matmul_to_gemm,

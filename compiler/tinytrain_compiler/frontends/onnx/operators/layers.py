@@ -30,6 +30,28 @@ def _conv(c: Context) -> Findings:
     yield from need_constant(c, 2, "bias")
 
 
+@support_rule("ConvTranspose")
+def _conv_transpose(c: Context) -> Findings:
+    """1-D and 2-D, strides up to the kernel's size, any pads, output_padding and groups; constant weights, bias."""
+    yield from need_image(c)
+    yield from need_constant(c, 1, "weight")
+    yield from need_constant(c, 2, "bias")
+    if c.quantized:
+        yield "it is quantised", "pass the float model"
+    if any(d != 1 for d in c.attributes.get("dilations", ())):
+        yield "its kernel is dilated", "use dilations 1"
+    if c.attributes.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in c.attributes:
+        yield "its pads follow from auto_pad or output_shape", "export it with numbers in pads"
+    elif any(pad < 0 for pad in c.attributes.get("pads", ())):
+        yield "its pads are negative", "use pads of 0 and a Pad behind it"
+    weight, strides = c.shape(1), c.attributes.get("strides", ())
+    if weight is not None and any(s > k for s, k in zip(strides, weight[2:], strict=False)):
+        yield (
+            f"its strides {tuple(strides)} are larger than its kernel {weight[2:]}",
+            "use a kernel as large as the strides",
+        )
+
+
 @support_rule("Gemm")
 def _gemm(c: Context) -> Findings:
     """Input (rows, F), transA=0, any alpha, beta and transB; constant B, and C one number per output or absent."""
