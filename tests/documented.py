@@ -102,10 +102,10 @@ def write_stand_ins(folder: Path) -> None:
     rng = np.random.default_rng(0)
     names = ("omniglot", "cifar10", "gtsrb", "dtd10", "fashion_mnist", "tinyimagenet64", "imagenet_check250")
     for name in (*names, "pack"):
-        labels = np.repeat(np.arange(5 if name == "pack" else 20), 15)  # as many classes as DIR's network has outputs
+        labels = np.repeat(np.arange(5 if name == "pack" else 20), 30)  # as many classes as DIR's network has outputs
         images = rng.integers(0, 256, (len(labels), 12, 12, 3), np.uint8)
-        np.savez(data / f"{name}.npz", images=images, labels=labels, speaker=np.arange(len(labels)) % 2)
-    rows = np.arange(300).reshape(20, 15)
+        np.savez(data / f"{name}.npz", images=images, labels=labels, speaker=np.arange(len(labels)) % 3)
+    rows = np.arange(600).reshape(20, 30)
     episode = {"classes": list(range(5)), "support": rows[:5, :2].tolist(), "query": rows[:5, 2:4].tolist()}
     entry = {"way": 5, "shot": 2, "episodes": [episode] * 2}
     (data / "episodes.json").write_text(json.dumps(dict.fromkeys((*names, "pack"), entry)))
@@ -131,6 +131,9 @@ def write_stand_ins(folder: Path) -> None:
     network = moves.build(moves.gemm(x, 8, 6))
     for person in (0, 1):
         onnx.save(network, folder / "NETWORKS" / f"{person}.onnx")
+    (folder / "ZOO").mkdir()  # where a network is exported already, PyTorch is not needed
+    onnx.save(small_cnn(), folder / "ZOO" / "conv_autoencoder.torchscript.onnx")
+    np.save(folder / "ZOO" / "conv_autoencoder.npy", rng.standard_normal((40, 3, 12, 12)).astype(np.float32))
     board = (ROOT / "boards" / "stm32f746.toml").read_text()
     (folder / "myboard.toml").write_text(board.replace('name = "stm32f746"', 'name = "myboard"', 1))
     (folder / "scheme.toml").write_text("depth = 2\n[fractions]\n2 = 0.5\n")

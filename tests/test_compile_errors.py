@@ -176,6 +176,31 @@ def test_board_file_that_does_not_exist(refuse: Refuse, small_model: Path) -> No
     refuse(small_model, board="./mine.toml", says=["cannot read the board file mine.toml"])
 
 
+@pytest.mark.parametrize("option", ["--board", "--scheme", "--audio", "model.onnx", "model.tflite"])
+@pytest.mark.parametrize("kind", ["device", "pipe", "large", "deep"])
+def test_files_without_an_end_are_refused_at_once(
+    refuse: Refuse, small_model: Path, tmp_path_factory: pytest.TempPathFactory, option: str, kind: str
+) -> None:
+    """Each was read until the memory was full, or for ever; values nested too deeply ended in a traceback."""
+    path = tmp_path_factory.mktemp("endless") / (option if option.startswith("model") else "settings.toml")
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "large":
+        path.touch()
+        os.truncate(path, 1 << 33)
+    else:
+        path.write_text("a = " + "[" * 100_000)
+    if option == "--board":
+        ran = refuse(small_model, board=str(path), says=[str(path)])
+    elif option.startswith("--"):
+        ran = refuse(small_model, "--policy", "sparse-update", option, path, says=[str(path)])
+    else:
+        ran = refuse(path, says=[str(path)])
+    assert ran.err.partition("error: ")[2].count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "name", ["2fast", "with-dash", "tt_net", "TT_net", "tt", "int", "main", "", "ä", "Tinytrain", "string"]
 )

@@ -38,8 +38,10 @@ SMALLER = {  # of a subcommand: options that come last, and win
 RECIPES = {
     "benchmarks/accuracy.py": "MODELS DATA --results results.json --policies none --backbones mcunet_5fps_128 "
     "--packs cifar10 --episodes 1",
+    "benchmarks/architectures.py": "conv_autoencoder --exporter torchscript --count --markdown table.md -o ZOO",
     "benchmarks/kernels.py": "fully",
     "benchmarks/networks.py": "MODELS DATA mcunet_5fps_96 --cores",
+    "benchmarks/node_tests.py": "Relu --all --show refused",
     "benchmarks/personalisation.py": "DIR --samples 2 --epochs 1 --copies 1 --support 5 --whole 2",
     "benchmarks/power_cuts.py": "--cycles 2 --program-bytes 32 --policy none --compiler cc",
     "benchmarks/quantizers.py": "--only Contrib --samples 4",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from ..errors import UsageError
+from ..toml_file import read_toml
 
 SPECTRA = ("amplitude", "power")
 FILTERS = ("tensorflow", "htk")
@@ -54,11 +54,11 @@ class AudioSettings:
 def read_audio_settings(path: Path) -> AudioSettings:
     """The settings in a TOML file. Raises UsageError for a file that is missing or wrong, naming the key."""
     try:
-        table = tomllib.loads(path.read_text())
+        _, table = read_toml(path)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file of audio settings") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as TOML ({error})") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML ({getattr(error, 'strerror', None) or error})") from error
     types = get_type_hints(AudioSettings)
     for key, value in table.items():
         if key not in types:

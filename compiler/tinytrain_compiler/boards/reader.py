@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..resources import BOARDS
+from ..toml_file import read_toml
 from .cores import CORES
 from .keys import KEYS, MACHINE, REGISTER_OPS, STORAGE_BLOCK
 from .model import Board, BootStage, Flashing, MemoryRegion, RegisterStep, Sectors, Uart, banks_of
@@ -46,11 +46,10 @@ def load_board(name_or_path: str | os.PathLike[str]) -> Board:
 
 def _read(path: Path) -> Board:
     try:
-        text = path.read_text(encoding="utf-8")
-        data = tomllib.loads(text)
+        text, data = read_toml(path)
     except OSError as error:
         raise UsageError(f"cannot read the board file {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"the board file {path} is not valid TOML: {error}") from error
     problems = Problems()
     values = read_table(data, problems)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..toml_file import read_toml
 from .scheme import Layer, Scheme, TrainedLayer
 
 
@@ -33,11 +33,11 @@ def read_scheme(layers: Sequence[Layer], path: Path) -> Scheme:
 def _read(path: Path) -> tuple[Any, Any]:
     """(depth, fractions) as they are in the file, of any type."""
     try:
-        table = tomllib.loads(path.read_text())
+        _, table = read_toml(path)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such scheme file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as TOML ({error})") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML ({getattr(error, 'strerror', None) or error})") from error
     unknown = set(table) - {"depth", "fractions"}
     if unknown:
         raise UsageError(f"{path}: unknown key {sorted(unknown)[0]!r}; a scheme has depth and [fractions]")

@@ -36,7 +36,7 @@ def reduce_mean_to_pool(editor: GraphEditor) -> None:
         if rank not in (3, 4) or reduced_axes(node, editor) != tuple(range(2, rank)):
             continue
         result = node.output[0]
-        if attributes(node).get("keepdims", 1):
+        if attributes(node).get("keepdims", 1) == 1:  # any other number drops the axes: shape inference and onnxruntime
             editor.replace(node, [helper.make_node("GlobalAveragePool", [node.input[0]], [result], name=node.name)])
             continue
         pooled = editor.fresh(f"{result}_pooled")
