@@ -89,7 +89,7 @@ const tt_model tiny_model = {
     .features_zero = 5,
     .run = run,
     .classify = tt_prototype_classify,
-    .digest = { 0x9536F364u, 0x41543632u },
+    .digest = { 0xC72F4558u, 0x5CE34E36u },
 };
 
 int8_t *tiny_input(const tiny_session *s)
