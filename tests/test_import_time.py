@@ -35,3 +35,17 @@ def test_long_chains(tmp_path: Path) -> None:
     check_supported(proto)
     canonicalize(proto)
     assert time.process_time() - begin < CPU_SECONDS
+
+
+def test_a_ladder_of_sums(tmp_path: Path) -> None:
+    """Each reads the two before it: as many ways back as there are subsets."""
+    b = ModelBuilder((1, 4, 4, 4))
+    x, y = b.conv(b.input, 4, 4, 1), b.conv(b.input, 4, 4, 1)
+    for _ in range(60):
+        x, y = b.node("Relu", b.node("Add", x, y)), x
+    onnx.save(b.build(b.conv(x, 4, 4, 1)), tmp_path / "ladder.onnx")
+    begin = time.process_time()
+    proto = load_model(tmp_path / "ladder.onnx").proto
+    check_supported(proto)
+    canonicalize(proto)
+    assert time.process_time() - begin < CPU_SECONDS

@@ -32,6 +32,7 @@ COMBINATIONS = (
 )  # fmt: skip
 _ELEMENTWISE = frozenset((*LIMITS, *ARITHMETIC, *ACTIVATIONS, *COMBINATIONS))
 DOMAIN = "tinytrain"
+STEPS_BACK = 24  # that two activations are followed to a tensor of which both may be functions
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,9 @@ def _chains(editor: GraphEditor, shown: frozenset[str], builders: Collection[str
     """
     found: dict[str, tuple[str, ...]] = {}
     members = _ELEMENTWISE.difference(builders) | {*LIMITS, *ARITHMETIC}
+    limits = _limits(editor)
     for node in editor.nodes():
-        if node.op_type not in members or node.domain or len(node.output) != 1 or _is_limit(editor, node):
+        if node.op_type not in members or node.domain or len(node.output) != 1 or node.output[0] in limits:
             continue
         if _is_factor(editor, node):
             continue
@@ -134,35 +136,40 @@ def _is_factor(editor: GraphEditor, node: onnx.NodeProto) -> bool:
     return product is not None and product.op_type == "MatMul" and float(scalar(editor, node.input[1]) or 0) > 0
 
 
-def _is_limit(editor: GraphEditor, node: onnx.NodeProto) -> bool:
-    """A Relu or Clip right behind an operator that clips, or nothing but that."""
-    if node.op_type not in LIMITS:
-        return False
-    before = editor.private_producer(node.input[0])
-    if before is None or before.op_type == "DequantizeLinear":
-        return False
-    return (
-        before.op_type not in _ELEMENTWISE
-        or (before.op_type in LIMITS and _is_limit(editor, before))
-        or (
-            before.op_type in ARITHMETIC
-            and all(scalar(editor, name) is None for name in before.input)
-            and len(set(before.input)) == 2
-            and not _same_root(editor, before)
-        )
-    )
+def _limits(editor: GraphEditor) -> set[str]:
+    """Outputs of each Relu or Clip right behind an operator that clips, or behind nothing but such."""
+    found: set[str] = set()
+    for node in editor.nodes(*LIMITS):
+        before = editor.private_producer(node.input[0])
+        if before is None or before.op_type == "DequantizeLinear":
+            continue
+        if before.op_type in LIMITS:
+            clips = before.output[0] in found
+        elif before.op_type in ARITHMETIC:
+            clips = _is_of_two(editor, before)
+        else:
+            clips = before.op_type not in _ELEMENTWISE
+        if clips:
+            found.add(node.output[0])
+    return found
+
+
+def _is_of_two(editor: GraphEditor, node: onnx.NodeProto) -> bool:
+    """Arithmetic of two activations that are not functions of one."""
+    constant = any(scalar(editor, name) is not None for name in node.input)
+    return not constant and len(set(node.input)) == 2 and not _same_root(editor, node)
 
 
 def _same_root(editor: GraphEditor, node: onnx.NodeProto) -> bool:
     """Whether a few steps back both inputs come from one tensor element by element."""
 
-    def origins(name: str, depth: int = 24) -> set[str]:
-        producer = editor.producer(name)
-        found = {name}
-        if depth and producer is not None and producer.op_type in _ELEMENTWISE:
-            for source in producer.input:
-                if source and scalar(editor, source) is None:
-                    found |= origins(source, depth - 1)
+    def origins(name: str) -> set[str]:
+        found, front = {name}, {name}
+        for _ in range(STEPS_BACK):
+            producers = [p for p in map(editor.producer, front) if p is not None and p.op_type in _ELEMENTWISE]
+            names = {source for p in producers for source in p.input if source and scalar(editor, source) is None}
+            front = names - found
+            found |= front
         return found
 
     first, second = (origins(name) for name in node.input[:2])
