@@ -147,7 +147,28 @@ def moves() -> Graph:
     return b.build(b.conv2d(x, 4, limits=(-128, 100)), middle)
 
 
+def transposed() -> Graph:
+    """Axes in another order, rows copied whole and values one by one; a mean in steps of its input."""
+    b = GraphBuilder((4, 3, 6), seed=11)
+    x = b.transpose(b.conv2d(b.input, 5), (4, 3, 5), (1, 0, 2), (3, 4, 5))
+    x = middle = b.transpose(x, (12, 5), (1, 0), (5, 4, 3))
+    return b.build(b.fully_connected(b.reshape(b.avg_pool(x, raw_mean=True)), 4), middle)
+
+
 NETWORKS: dict[str, Callable[[], Graph]] = {
     function.__name__: function
-    for function in (mobile, odd_shapes, few_pixels, wide, keywords, vectors, grouped, pools, attention, gated, moves)
+    for function in (
+        mobile,
+        odd_shapes,
+        few_pixels,
+        wide,
+        keywords,
+        vectors,
+        grouped,
+        pools,
+        attention,
+        gated,
+        moves,
+        transposed,
+    )
 }
