@@ -39,6 +39,7 @@ RECIPES = {
     "benchmarks/accuracy.py": "MODELS DATA --results results.json --policies none --backbones mcunet_5fps_128 "
     "--packs cifar10 --episodes 1",
     "benchmarks/architectures.py": "conv_autoencoder --exporter torchscript --count --markdown table.md -o ZOO",
+    "benchmarks/audio.py": "mfcc.toml",
     "benchmarks/kernels.py": "fully",
     "benchmarks/networks.py": "MODELS DATA mcunet_5fps_96 --cores",
     "benchmarks/node_tests.py": "Relu --all --show refused",
