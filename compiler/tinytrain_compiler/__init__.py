@@ -1,4 +1,4 @@
-"""TinyTrain: compile pretrained ONNX networks into C for microcontrollers."""
+"""TinyTrain: compile pretrained networks (.onnx, .tflite) into C for microcontrollers."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from .verify import verify
 @click.group(context_settings=HELP)
 @click.version_option(__version__, prog_name="tinytrain")
 def tinytrain() -> None:
-    """Compile pretrained ONNX networks into C that runs, and learns, on microcontrollers."""
+    """Compile pretrained networks (.onnx, .tflite) into C that runs, and learns, on microcontrollers."""
 
 
 for command in (compile_command, verify, emulate, stack, evaluate, boards, ops, report_schema):

@@ -44,8 +44,8 @@ _READS: dict[str, tuple[int, ...]] = {}
 
 
 def translation(*names: str, reads: tuple[int, ...] | None = None) -> Callable[[Translation], Translation]:
-    """The decorated function translates these operators; its docstring is their line of `tinytrain ops`. reads: which
-    inputs it needs, where the file says elsewhere what the others compute (shapes)."""
+    """The decorated function translates these operators; its docstring says what of them it takes. reads: which inputs
+    it needs, where the file says elsewhere what the others compute (shapes)."""
 
     def add(function: Translation) -> Translation:
         for name in names:
@@ -113,7 +113,8 @@ class Translator:
             what = "custom operators have" if op.custom else "the operator has"
             raise CannotTranslateError(
                 f"{what} no translation",
-                "replace it by supported operators ('tinytrain ops' lists them), or end the model in front of it",
+                "replace it by supported operators ('tinytrain ops' lists them by their ONNX names), or end the model "
+                "in front of it",
             )
         if not op.outputs:
             raise CannotTranslateError("it writes nothing", "export the model again")
