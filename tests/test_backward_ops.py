@@ -163,6 +163,10 @@ def test_input_gradients_are_within_one_percent(family: str) -> None:
             strict=True,
         ):
             norm = float(np.linalg.norm(expected))
+            if family == "broadcast_add":
+                assert np.abs(got.real - expected).max() <= 2.0 ** (got.exponent - 1), "half a step, whatever cancels"
+                if norm < 0.1 * float(np.linalg.norm(gradient.real)):
+                    continue  # terms of a sum that cancel leave few steps: its bound is that of all terms of one sign
             if norm > 0:  # the lone tap of a stride may have weight zero
                 errors.append(float(np.linalg.norm(got.real - expected)) / norm)
                 cosines.append(cosine(got.real, expected))
