@@ -49,6 +49,7 @@ RECIPES = {
     "benchmarks/training.py": "DIR --samples 2 --epochs 2 --profile",
     "benchmarks/training_memory.py": "MODELS DATA/cifar10.npz mcunet --pool 8 --limit 160",
     "examples/activity/leave_one_out.py": "DATA/moves.npz NETWORKS --policies none --shot 1 --queries 2 --epochs 1",
+    "examples/activity/synthetic.py": "made.npz",
     "scripts/house.py": "",
     "scripts/reference.py": "--check",
 }
