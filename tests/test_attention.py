@@ -174,3 +174,39 @@ def test_matmul_as_onnxruntime_quantises_it(per_channel: bool, tmp_path: Path) -
     )  # fmt: skip
     ops = check(onnx.load(tmp_path / "qdq.onnx"), tmp_path)
     assert (ops.count("matmul"), ops.count("conv2d"), ops.count("fully_connected")) == (2, 4, 1)
+
+
+def test_a_class_token_with_heads_in_front(tmp_path: Path) -> None:
+    """A constant token and embedded positions, q, k and v from one layer, taken from an axis in front; one token out."""
+    b, size, tokens = ModelBuilder((1, 3, 8, 8)), 12, 17
+    x = b.node("Reshape", b.conv(b.input, 3, size, 2, strides=[2, 2]), b.const([1, size, 16], np.int64))
+    x = b.node("Concat", b.const(b.random(1, 1, size)), b.node("Transpose", x, perm=[0, 2, 1]), axis=1)
+    x = b.node("Add", x, b.const(b.random(1, tokens, size)))
+    qkv = b.node("Reshape", linear(b, layer_norm(b, x, size), size, 3 * size), b.const([1, tokens, 3, 3, 4], np.int64))
+    qkv = b.node("Transpose", qkv, perm=[2, 0, 3, 1, 4])
+    ends = [b.const([i], np.int64) for i in range(4)]
+    q, k, v = (b.node("Squeeze", b.node("Slice", qkv, *ends[i : i + 2], ends[0]), ends[0]) for i in range(3))
+    scores = b.node("MatMul", q, b.node("Transpose", k, perm=[0, 1, 3, 2]))
+    mixed = b.node("Transpose", b.node("MatMul", b.node("Softmax", scores, axis=-1), v), perm=[0, 2, 1, 3])
+    x = b.node("Add", x, linear(b, b.node("Reshape", mixed, b.const([1, tokens, size], np.int64)), size, size))
+    x = b.node("Gather", layer_norm(b, x, size), b.const(0, np.int64), axis=1)
+    ops = check(b.build(b.gemm(x, size, 5)), tmp_path)
+    assert (ops.count("take"), ops.count("broadcast_add"), ops.count("concat")) == (1 + 3 + 1, 1, 0), "one Add for both"
+
+
+def test_constants_are_joined_to_activations(tmp_path: Path) -> None:
+    """In front, between and behind, along an axis in the middle, with no Add behind."""
+    b = ModelBuilder((1, 3, 4, 4))
+    x, y = b.conv(b.input, 3, 4, 1), b.conv(b.input, 3, 2, 1)
+    c = [b.const(b.random(1, n, 4, 4)) for n in (1, 2, 3)]
+    joined = b.node("Concat", c[0], x, c[1], y, c[2], axis=1)
+    ops = check(b.build(b.conv(joined, 12, 3, 1)), tmp_path)
+    assert (ops.count("take"), ops.count("broadcast_add"), ops.count("concat")) == (2, 1, 1)
+
+
+def test_indices_of_several_dimensions(tmp_path: Path) -> None:
+    """One value of each group of channels, as (1, 3, 2) images' axes."""
+    b = ModelBuilder((1, 3, 4, 4))
+    x = b.node("Gather", b.conv(b.input, 3, 6, 1), b.const([[5, 0, 3], [1, 1, 2]], np.int64), axis=1)  # (1, 2, 3, 4, 4)
+    x = b.node("Reshape", b.node("Transpose", x, perm=[0, 2, 1, 3, 4]), b.const([1, 6, 4, 4], np.int64))
+    assert check(b.build(b.conv(x, 6, 3, 1)), tmp_path).count("take") == 1

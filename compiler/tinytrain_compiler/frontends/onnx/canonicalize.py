@@ -17,6 +17,7 @@ from .file import is_quantized
 from .float_passes.activations import hoist_activations, merge_activations
 from .float_passes.affine import fold_affine, fold_into_rows, reciprocal_constants
 from .float_passes.cleanup import name_nodes, remove_no_ops
+from .float_passes.concat import pad_for_constants
 from .float_passes.conv_transpose import conv_transpose_to_conv
 from .float_passes.edit import Array, GraphEditor, default_opset
 from .float_passes.fold_constants import fold_constants
@@ -34,6 +35,7 @@ Pass = Callable[[GraphEditor], None]
 _PASSES: tuple[Pass, ...] = (
     name_nodes,
     remove_no_ops,
+    pad_for_constants,
     conv_transpose_to_conv,
     reduce_mean_to_pool,
     scale_behind_matmul,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -25,10 +24,8 @@ _RESIZED = ("asymmetric", "half_pixel", "half_pixel_symmetric", "pytorch_half_pi
 
 @support_rule("Concat")
 def _concat(c: Context) -> Findings:
-    """Any number of activations along any axis but the batch; each in a scale of its own."""
+    """Activations along any axis but the batch, each in a scale of its own; in float models constants too."""
     shape = c.shape()
-    if any(c.is_constant(i) for i in range(len(c.node.input))):
-        yield "one of its inputs is a constant", "add the constant's share in the layer behind it"
     if shape is not None and c.attributes["axis"] % len(shape) == 0 and shape[0] == 1:
         yield "it joins along the batch axis", "the firmware runs one sample at a time: join along another axis"
 
@@ -49,13 +46,10 @@ def _split(c: Context) -> Findings:
 
 @support_rule("Gather")
 def _gather(c: Context) -> Findings:
-    """Constant indices, one or a list, along any axis but the batch."""
+    """Constant indices of any shape, along any axis but the batch."""
     if c.is_constant(0):
         yield "its table is a constant", "compile the model behind the embedding, with its result as the input"
     yield from need_constant(c, 1, "indices")
-    indices = c.constant(1)
-    if indices is not None and indices.ndim > 1:
-        yield f"its indices have shape {indices.shape}", "use a list of indices"
     yield from _whole_batch(c)
 
 
@@ -98,8 +92,9 @@ def _space_to_depth(c: Context) -> Findings:
 
 
 def _whole_batch(c: Context) -> Findings:
+    """An axis of another size in front, as a Transpose moves it there, is no batch."""
     before, after = c.shape(), c.output_shape()
-    if before is not None and after is not None and len(before) == len(after) and before[0] != after[0]:
+    if before is not None and after is not None and len(before) == len(after) and before[0] == 1 != after[0]:
         yield f"it turns batch {before[0]} into {after[0]}", "the firmware runs one sample at a time"
 
 
@@ -134,7 +129,7 @@ def split(importer: QdqImporter, node: onnx.NodeProto) -> None:
 
 @builder("Gather")
 def gather(importer: QdqImporter, node: onnx.NodeProto) -> Pending | None:
-    """A single index drops its axis."""
+    """A single index drops its axis, indices of several dimensions become as many axes."""
     source = importer.shape(node.input[0])
     axis = attributes(node).get("axis", 0) % len(source)
     indices = importer.initializers[node.input[1]].reshape(-1)
@@ -198,7 +193,7 @@ def _take(
     x = importer.arranged(node.input[0], Layout.of_axes(shape, axes))
     result = Layout.of_axes([len(lists.get(axis, ())) or size for axis, size in enumerate(shape)], axes)
     indices = tuple(tuple(lists.get(axis, ())) for axis in _kept(shape, axes))
-    layout = replace(result, shape=importer.shape(node.output[0]))  # without the axis that a single index drops
+    layout = result.reshaped(importer.shape(node.output[0]))  # as a Gather's indices have other axes than their list
     return Pending(node, "take", (x.name,), layout, TakeAttributes(indices, fill))
 
 
