@@ -177,7 +177,7 @@ def test_matmul_as_onnxruntime_quantises_it(per_channel: bool, tmp_path: Path) -
 
 
 def test_a_class_token_with_heads_in_front(tmp_path: Path) -> None:
-    """A constant token and embedded positions, q, k and v from one layer, taken from an axis in front; one token out."""
+    """A token and embedded positions, q, k and v from one layer, taken from an axis in front; one token out."""
     b, size, tokens = ModelBuilder((1, 3, 8, 8)), 12, 17
     x = b.node("Reshape", b.conv(b.input, 3, size, 2, strides=[2, 2]), b.const([1, size, 16], np.int64))
     x = b.node("Concat", b.const(b.random(1, 1, size)), b.node("Transpose", x, perm=[0, 2, 1]), axis=1)
@@ -210,3 +210,22 @@ def test_indices_of_several_dimensions(tmp_path: Path) -> None:
     x = b.node("Gather", b.conv(b.input, 3, 6, 1), b.const([[5, 0, 3], [1, 1, 2]], np.int64), axis=1)  # (1, 2, 3, 4, 4)
     x = b.node("Reshape", b.node("Transpose", x, perm=[0, 2, 1, 3, 4]), b.const([1, 6, 4, 4], np.int64))
     assert check(b.build(b.conv(x, 6, 3, 1)), tmp_path).count("take") == 1
+
+
+def test_a_gemm_over_tokens_in_front(tmp_path: Path) -> None:
+    """As nn.MultiheadAttention projects what it mixed: tokens go first, and rows of a Gemm are tokens."""
+    b, size, tokens = ModelBuilder((1, 6, 8)), 8, 6
+    x = b.node("Transpose", linear(b, b.input, 8, size), perm=[1, 0, 2])  # (tokens, 1, size)
+    y = b.gemm(b.node("Reshape", x, b.const([tokens, size], np.int64)), size, size)
+    y = b.node("Transpose", b.node("Reshape", y, b.const([tokens, 1, size], np.int64)), perm=[1, 0, 2])
+    y = layer_norm(b, b.node("Add", b.node("Transpose", x, perm=[1, 0, 2]), y), size)
+    ops = check(b.build(b.gemm(b.node("Gather", y, b.const(0, np.int64), axis=1), size, 3)), tmp_path)
+    assert ops.count("conv2d") == 2
+    assert "transpose" not in ops
+
+
+def test_a_gemm_over_the_rows_of_a_flattened_image(tmp_path: Path) -> None:
+    b = ModelBuilder()
+    rows = b.gemm(b.node("Flatten", b.conv(b.input, 3, 2, 1), axis=2), 64, 3)  # (2, 3), no samples
+    x = b.gemm(b.node("Reshape", rows, b.const([1, 6], np.int64)), 6, 4)
+    assert check(b.build(x), tmp_path).count("conv2d") == 2

@@ -148,10 +148,6 @@ REFUSED: dict[str, tuple[Build, str]] = {
         lambda b: b.node("ConvTranspose", b.conv(b.input, 3, 8), b.conv(b.input, 3, 8)),
         "weight is computed",
     ),
-    "flatten axis": (
-        lambda b: b.gemm(b.node("Flatten", b.conv(b.input, 3, 2, 1), axis=2), 64, 3),
-        "it works on 2 samples at once",
-    ),
     "two images": (
         lambda b: b.conv(b.node("Reshape", b.input, b.const([3, 1, 8, 8], np.int64)), 1, 2, 1),
         "it works on 3 samples",

@@ -52,9 +52,7 @@ def _zeros_around(
     pads = np.zeros((2, rank), np.int64)
     pads[:, axis] = sizes
     constant = editor.add_constant(f"{base}_pads", pads.ravel())
-    return helper.make_node(
-        "Pad", [name, constant], [editor.fresh(f"{name}_padded")], name=editor.fresh(f"{base}_pad")
-    )
+    return helper.make_node("Pad", [name, constant], [editor.fresh(f"{name}_padded")], name=editor.fresh(f"{base}_pad"))
 
 
 def _add_behind(

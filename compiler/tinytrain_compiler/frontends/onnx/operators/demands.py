@@ -5,26 +5,12 @@ from __future__ import annotations
 from ..rule import Context, Findings
 
 
-def need_rank(c: Context, rank: int) -> Findings:
-    shape = c.shape()
-    if shape is not None and len(shape) != rank:
-        wanted = "(1, C, H, W)" if rank == 4 else "(1, F)"
-        yield f"its input has shape {shape}", f"give it an input of shape {wanted}"
-    elif shape is not None:
-        yield from need_one_sample(shape)
-
-
 def need_image(c: Context) -> Findings:
     """(1, C, H, W), or (1, C, L), which is an image of height 1."""
     shape = c.shape()
     if shape is not None and len(shape) not in (3, 4):
         yield f"its input has shape {shape}", "give it an input of shape (1, C, H, W) or (1, C, L)"
-    elif shape is not None:
-        yield from need_one_sample(shape)
-
-
-def need_one_sample(shape: tuple[int, ...]) -> Findings:
-    if shape[0] != 1:
+    elif shape is not None and shape[0] != 1:
         yield f"it works on {shape[0]} samples at once, its input being {shape}", "keep the first axis of the input 1"
 
 

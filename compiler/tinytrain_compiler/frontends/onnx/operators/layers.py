@@ -18,7 +18,7 @@ from ..float_passes.matmul import as_bias
 from ..qdq_importer import Pending, QdqImporter, UnsupportedNodeError, builder
 from ..rule import Context, Findings, support_rule
 from .attention import matmul_of_activations
-from .demands import need_constant, need_image, need_rank
+from .demands import need_constant, need_image
 from .windows import checked_window, node_window
 
 
@@ -55,7 +55,8 @@ def _conv_transpose(c: Context) -> Findings:
 @support_rule("Gemm")
 def _gemm(c: Context) -> Findings:
     """Input (rows, F), transA=0, any alpha, beta and transB; constant B, and C one number per output or absent."""
-    yield from need_rank(c, 2)
+    if (rows := c.shape()) is not None and len(rows) != 2:
+        yield f"its input has shape {rows}", "give it an input of shape (rows, F)"
     if c.attributes.get("transA", 0):
         yield "transA=1", "export a Linear layer, which has transA=0"
     yield from need_constant(c, 1, "B")
