@@ -229,3 +229,14 @@ def test_a_gemm_over_the_rows_of_a_flattened_image(tmp_path: Path) -> None:
     rows = b.gemm(b.node("Flatten", b.conv(b.input, 3, 2, 1), axis=2), 64, 3)  # (2, 3), no samples
     x = b.gemm(b.node("Reshape", rows, b.const([1, 6], np.int64)), 6, 4)
     assert check(b.build(x), tmp_path).count("conv2d") == 2
+
+
+def test_one_of_several_in_front_is_taken_where_it_does_not_lie_in_front(tmp_path: Path) -> None:
+    """As nn.MultiheadAttention takes q, k and v: (3, 1, tokens, size) in the file, (tokens, 3, size) in memory."""
+    b, size, tokens = ModelBuilder((1, 6, 8)), 8, 6
+    x = b.node("Transpose", linear(b, b.input, 8, 3 * size), perm=[1, 0, 2])  # (tokens, 1, 3 size)
+    x = b.node("Reshape", x, b.const([1, tokens, 1, 3, size], np.int64))
+    x = b.node("Squeeze", b.node("Transpose", x, perm=[3, 1, 2, 0, 4]), b.const([3], np.int64))
+    q, k, v = (b.node("Gather", x, b.const(i, np.int64), axis=0) for i in range(3))  # (tokens, 1, size) each
+    x = b.node("Reshape", b.node("Add", b.node("Add", q, k), v), b.const([1, tokens * size], np.int64))
+    assert check(b.build(b.gemm(x, tokens * size, 3)), tmp_path).count("take") == 3

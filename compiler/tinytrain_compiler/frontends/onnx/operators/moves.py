@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -193,6 +194,8 @@ def _take(
     x = importer.arranged(node.input[0], Layout.of_axes(shape, axes))
     result = Layout.of_axes([len(lists.get(axis, ())) or size for axis, size in enumerate(shape)], axes)
     indices = tuple(tuple(lists.get(axis, ())) for axis in _kept(shape, axes))
+    device = tuple(len(some) or size for some, size in zip(indices, x.shape, strict=True))
+    result = replace(result, device=device)  # an axis of several in front that becomes one is still there
     layout = result.reshaped(importer.shape(node.output[0]))  # as a Gather's indices have other axes than their list
     return Pending(node, "take", (x.name,), layout, TakeAttributes(indices, fill))
 
