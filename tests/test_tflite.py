@@ -29,6 +29,7 @@ from tinytrain_compiler.frontends.tflite.translator import Translator
 from tinytrain_compiler.quantize.input_bytes import quantize_samples
 from tinytrain_compiler.reference import run
 
+LITERT = "needs LiteRT: pip install '.[tflite]'"
 GOLDEN = Path(__file__).parent / "golden" / "tflite_outputs.json"
 SCALE, ZERO = np.float32(0.02), 3  # of every case's input
 KINDS = ("float32", "int8")
@@ -37,7 +38,7 @@ ALL = [f"{name}/{kind}" for name in CASES for kind in KINDS if kind == "float32"
 
 def interpreted(data: bytes, inputs: NDArray[np.float32]) -> NDArray[Any]:
     """TensorFlow Lite's outputs, with its reference kernels; those that it has not there, with the others."""
-    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason=LITERT)
     kinds = litert.OpResolverType
     try:
         tflite = litert.Interpreter(model_content=data, experimental_op_resolver_type=kinds.BUILTIN_REF)
@@ -236,7 +237,7 @@ def test_ends_that_cannot_be_compiled(make: Any, says: str, tmp_path: Path) -> N
 def test_mlperf_tiny_answers_as_tensorflow_lite_does(name: str, shared: Path, tmp_path: Path) -> None:
     """At least 99.8 % of the outputs of 100 inputs are within one step of the interpreter's, as it runs by default, and
     the largest output is the same one for every input."""
-    pytest.importorskip("ai_edge_litert.interpreter")
+    pytest.importorskip("ai_edge_litert.interpreter", reason=LITERT)
     benchmark: Any = module_at(Path(__file__).parents[1] / "benchmarks" / "tflite.py")
     network = next(each for each in benchmark.NETWORKS if each.file == name)
     models, data = shared / "models" / "mlperf_tiny", shared / "data"
