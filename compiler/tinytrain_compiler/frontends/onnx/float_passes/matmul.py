@@ -86,7 +86,8 @@ def _scaling(editor: GraphEditor, node: onnx.NodeProto | None) -> tuple[onnx.Nod
     value = editor.constants.get(node.input[which])
     if value is None or value.size != 1 or not value.ravel()[0] > 0 or (node.op_type == "Div" and which == 0):
         return None
-    if editor.shapes[node.output[0]] != editor.shapes[node.input[1 - which]]:
+    # Unknown: what this pass made itself, the factor of another product, which keeps it.
+    if editor.shapes.get(node.output[0]) != editor.shapes.get(node.input[1 - which]):
         return None
     if which == 0:  # what stays when the node goes is its first input
         node.input[0], node.input[1] = node.input[1], node.input[0]

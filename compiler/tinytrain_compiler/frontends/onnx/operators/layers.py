@@ -18,7 +18,7 @@ from ..float_passes.matmul import as_bias
 from ..qdq_importer import Pending, QdqImporter, UnsupportedNodeError, builder
 from ..rule import Context, Findings, support_rule
 from .attention import matmul_of_activations
-from .demands import need_constant, need_image
+from .demands import need_auto_pad, need_constant, need_image
 from .windows import checked_window, node_window
 
 
@@ -26,6 +26,7 @@ from .windows import checked_window, node_window
 def _conv(c: Context) -> Findings:
     """1-D and 2-D, any kernel, strides, pads, auto_pad, dilations, groups (depthwise too); constant weights, bias."""
     yield from need_image(c)
+    yield from need_auto_pad(c)
     yield from need_constant(c, 1, "weight")
     yield from need_constant(c, 2, "bias")
 

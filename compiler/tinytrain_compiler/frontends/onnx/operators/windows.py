@@ -9,7 +9,7 @@ from ....ops.window import Window
 from ..float_passes.windows import spelled_out
 from ..qdq_importer import UnsupportedNodeError
 from ..rule import Context, Findings
-from .demands import need_image
+from .demands import need_auto_pad, need_image
 
 
 def need_window(c: Context) -> Findings:
@@ -18,6 +18,7 @@ def need_window(c: Context) -> Findings:
     if shape is None:
         return
     yield from need_image(c)
+    yield from need_auto_pad(c)
     if len(shape) not in (3, 4):
         return
     if any(d != 1 for d in c.attributes.get("dilations", ())):
