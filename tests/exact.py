@@ -206,6 +206,18 @@ def _take(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
         yield index, Fraction(value), Fraction(0)
 
 
+def _transpose(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
+    sizes, perm = node.attributes.sizes, node.attributes.perm
+    shape = graph.tensors[node.output].shape
+    source = inputs[0].reshape(sizes)
+    for place, index in enumerate(np.ndindex(*(sizes[axis] for axis in perm))):
+        at = [0] * len(sizes)
+        for axis, i in zip(perm, index, strict=True):
+            at[axis] = i
+        y = tuple(int(i) for i in np.unravel_index(place, shape))
+        yield y, Fraction(int(source[tuple(at)])), Fraction(0)
+
+
 def _concat(graph: Graph, node: Node, inputs: list[Int8]) -> Steps:
     axis, first = node.attributes.axis, 0
     for name, values in zip(node.inputs, inputs, strict=True):
@@ -223,5 +235,5 @@ _OPERATORS = {
     "avg_pool": _avg_pool, "max_pool": _max_pool, "lookup": _lookup, "softmax": _softmax, "reshape": _reshape,
     "matmul": _matmul, "layer_norm": _layer_norm,
     "mul": _mul, "broadcast_add": _broadcast_add,
-    "take": _take, "concat": _concat,
+    "take": _take, "concat": _concat, "transpose": _transpose,
 }  # fmt: skip

@@ -148,7 +148,7 @@ def _readers(number: int, axis: Axis) -> dict[str, Any]:
         "kind": "list",
         "at": f"readers{number}[k{number}]",
         "first": np.cumsum([0, *map(len, by_input)]).tolist(),
-        "readers": [output for some in by_input for output in some],
+        "readers": [output for some in by_input for output in some] or [0],  # C has no array of none
     }
 
 
